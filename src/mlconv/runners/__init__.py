@@ -1,0 +1,1 @@
+"""One runtime a file; parity, check and compare share them."""

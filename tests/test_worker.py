@@ -1,0 +1,163 @@
+"""A job in a fresh interpreter: results, errors, limits, crashes, and the end of the parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlconv import worker
+from mlconv.errors import Corrupt, Crashed, OutOfMemory, TimedOut, UnusableInterpreter
+
+JOBS = """
+import ctypes, os, sys, time
+from mlconv import progress
+from mlconv.errors import Corrupt
+
+def echo(payload):
+    print("to stdout"); sys.stderr.write("to stderr\\n")
+    progress.report("half way")
+    return {"given": payload, "modules": sorted(sys.modules), "pid": os.getpid()}
+
+def refuse(payload):
+    raise Corrupt("the file is cut off", why="9 bytes of 12", fix="copy it again")
+
+def raise_value_error(payload):
+    raise ValueError("first line\\nsecond line")
+
+def abort(payload):
+    os.abort()
+
+def leave(payload):
+    print("last words", flush=True)
+    os._exit(3)
+
+def segfault(payload):
+    ctypes.string_at(0)
+
+def hang(payload):
+    open(payload, "w").write(str(os.getpid()))
+    time.sleep(300)
+
+def eat(payload):
+    hog = [b"x" * (64 << 20) for _ in range(32)]
+    time.sleep(300)
+"""
+
+
+@pytest.fixture(autouse=True)
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "worker_jobs.py").write_text(JOBS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("MLCONV_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def run(job: str, payload: Any = None, limits: worker.Limits | None = None, **how: Any) -> Any:
+    with worker.start(limits, **how) as started:
+        return started.run(f"worker_jobs:{job}", payload)
+
+
+def gone(pid: int) -> bool:
+    for _ in range(50):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_job_returns_its_result_and_tells_its_steps() -> None:
+    steps: list[str] = []
+    with worker.start() as started:
+        told = started.run("worker_jobs:echo", {"x": [1, "two", None]}, steps.append)
+    assert told["given"] == {"x": [1, "two", None]}
+    assert steps == ["half way"]
+    assert gone(told["pid"])
+
+
+def test_a_worker_starts_with_the_standard_library_alone() -> None:
+    loaded = {name.partition(".")[0] for name in run("echo")["modules"]}
+    assert not loaded & {"numpy", "onnx", "typer", "psutil", "torch", "tensorflow"}
+
+
+def test_modules_named_beforehand_are_there_and_missing_ones_do_no_harm() -> None:
+    assert "fractions" in run("echo", preload=("fractions", "no_such_module"))["modules"]
+
+
+def test_an_error_of_ours_comes_back_as_itself_with_its_log() -> None:
+    with pytest.raises(Corrupt, match="the file is cut off") as caught:
+        run("refuse")
+    assert (caught.value.why, caught.value.fix) == ("9 bytes of 12", "copy it again")
+    assert caught.value.log is not None
+    assert "Corrupt" in Path(caught.value.log).read_text()
+
+
+def test_another_exception_keeps_its_type_and_its_first_line() -> None:
+    with pytest.raises(worker.JobRaised) as caught:
+        run("raise_value_error")
+    assert caught.value.line == "ValueError: first line"
+    assert "raise_value_error" in caught.value.traceback
+
+
+def test_an_abort_ends_the_job_and_names_the_signal() -> None:
+    with pytest.raises(Crashed, match="killed by SIGABRT") as caught:
+        run("abort")
+    assert caught.value.exit == 7
+
+
+def test_a_segmentation_fault_ends_the_job_and_names_the_signal() -> None:
+    with pytest.raises(Crashed, match="SIGSEGV"):
+        run("segfault")
+
+
+def test_an_exit_without_a_reply_tells_the_status_and_the_last_words() -> None:
+    with pytest.raises(Crashed, match="exit status 3") as caught:
+        run("leave")
+    assert caught.value.why is not None
+    assert "last words" in caught.value.why
+
+
+def test_the_time_limit_ends_the_job(tmp_path: Path) -> None:
+    with pytest.raises(TimedOut, match="time limit of 1 s") as caught:
+        run("hang", str(tmp_path / "pid"), worker.Limits(seconds=1))
+    assert caught.value.retry
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_the_memory_limit_ends_the_job() -> None:
+    with pytest.raises(OutOfMemory, match=r"memory limit of 0\.5 GiB"):
+        run("eat", limits=worker.Limits(bytes=512 << 20))
+
+
+def test_something_that_is_no_interpreter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInterpreter, match="cannot be started"):
+        run("echo", python=str(tmp_path / "python"))
+
+
+def test_logs_beyond_the_last_twenty_are_removed(tmp_path: Path) -> None:
+    logs = tmp_path / "cache" / "logs"
+    logs.mkdir(parents=True)
+    for number in range(30):
+        (logs / f"20000101-000000-{number:02}.log").touch()
+    with pytest.raises(Corrupt):
+        run("refuse")
+    kept = sorted(path.name for path in logs.iterdir())
+    assert len(kept) == 20
+    assert not kept[-1].startswith("2000")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_worker_ends_within_five_seconds_of_its_parent_being_killed(tmp_path: Path) -> None:
+    code = f"from mlconv import worker\nwith worker.start() as w: w.run('worker_jobs:hang', {str(tmp_path / 'pid')!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert gone(int((tmp_path / "pid").read_text()))
