@@ -1,0 +1,1 @@
+"""Evidence: structure, loading, parity, and the commands that ask for it alone."""

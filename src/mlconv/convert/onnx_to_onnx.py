@@ -1,0 +1,98 @@
+"""ONNX to ONNX: another opset, fixed or named axes, fewer outputs, and a graph that every checker takes.
+
+Half precision, the IR version, the canonical form and onnxslim come after this, for artifacts of every source
+(``onnx_finish``). The reference is the source file itself in onnxruntime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import onnx_ir as ir
+
+from mlconv.checks.onnx_faults import unknown_operators
+from mlconv.convert.job import Converted, Job
+from mlconv.convert.onnx_axes import with_inputs
+from mlconv.convert.onnx_canonical import canonical
+from mlconv.convert.onnx_file import load, save
+from mlconv.convert.onnx_outputs import cut
+from mlconv.convert.onnx_repair import repaired
+from mlconv.convert.onnx_versions import assert_supported, set_versions
+from mlconv.errors import SourceDoesNotRun, UnsupportedOperator, listed
+from mlconv.runners.base import Runner
+from mlconv.runners.onnx_reference import OnnxReference
+from mlconv.runners.onnx_session import OnnxSession, decisive, onnxruntime_limits
+from mlconv.tensors import TensorSpec, with_input_options
+
+
+def run(job: Job) -> Converted:
+    """Write the source's graph as the options ask for it.
+
+    Raises:
+        Corrupt, PathEscape, ExternalDataMissing: The source cannot be read.
+        UnsupportedOpset, UnknownInput, BadInputOption, UnknownOutput: An option does not fit it.
+        UnsupportedOperator: Operators that nothing defines; the message names all of them.
+        OpsetOutOfReach: Operators without a form at the opset.
+        SourceDoesNotRun: Neither onnxruntime nor onnx's reference evaluator runs the source.
+    """
+    path, options, limits = cast("Path", job.source.path), job.options, onnxruntime_limits()
+    if options.opset is not None:
+        assert_supported(options.opset, limits[0])
+    source = load(path)
+    model, warnings = repaired(cut(source, options.outputs))
+    model = canonical(model)
+    _assert_known_operators(model, job.source.ref)
+    reference = _reference(job, source, model, warnings)
+    inputs = with_input_options(reference.inputs, options.input)
+    model = with_inputs(model, reference.inputs, options.input)
+    model = canonical(set_versions(model, options.opset, limits))
+    save(model, job.output)
+    outputs = _with_shapes(reference.outputs, model)
+    return Converted(inputs, outputs, reference, "onnx", ("onnx", "onnx-ir", "onnxruntime"), warnings)
+
+
+def _assert_known_operators(model: ir.Model, ref: str) -> None:
+    unknown = unknown_operators(ir.to_proto(model))
+    if unknown:
+        names = [f"{domain}.{name}" if domain else name for domain, name in unknown]
+        raise UnsupportedOperator(
+            f"operators of `{ref}` are defined nowhere: {listed(names)}",
+            why="neither onnx, the installed onnxruntime nor a function of the model has them",
+            fix="cut the model before them with --outputs, or export it without them",
+        )
+
+
+def _reference(job: Job, source: ir.Model, model: ir.Model, warnings: list[str]) -> Runner:
+    """The source in onnxruntime; where only its form keeps it from loading, the repaired graph in onnx's evaluator."""
+    path = cast("Path", job.source.path)
+    if job.options.outputs:
+        path = job.scratch / "reference.onnx"
+        save(cut(source, job.options.outputs), path)
+    try:
+        return OnnxSession(path)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        refused, cause = decisive(error), error
+    try:
+        reference = OnnxReference(ir.to_proto(model))
+    except Exception as error:  # the evaluator names what it lacks by whatever exception is at hand
+        raise SourceDoesNotRun(
+            f"onnxruntime does not load `{job.source.ref}`, and onnx's reference evaluator does not either",
+            why=f"{refused}; {' '.join(str(error).split())[:200]}", fix=f"mlconv check {job.source.ref}",
+        ) from cause  # fmt: skip
+    warnings.append(
+        f"onnxruntime does not load the source ({refused}); onnx's reference evaluator ran it instead"
+    )
+    return reference
+
+
+def _with_shapes(outputs: tuple[TensorSpec, ...], model: ir.Model) -> tuple[TensorSpec, ...]:
+    """The outputs with the shapes that the artifact declares, where those follow from the source's and the options."""
+    shapes = {value.name: value.shape for value in model.graph.outputs}
+    found = []
+    for spec in outputs:
+        shape = shapes.get(spec.name)
+        dims = None if shape is None else tuple(dim if isinstance(dim, int) else dim.value for dim in shape)
+        found.append(spec if dims is None else replace(spec, shape=dims))
+    return tuple(found)

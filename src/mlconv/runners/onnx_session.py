@@ -1,0 +1,219 @@
+"""ONNX and ORT files in onnxruntime on the CPU.
+
+Only a worker imports this module: it imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime
+
+from mlconv.convert.job import Options
+from mlconv.errors import SourceDoesNotRun
+from mlconv.formats import ModelFile
+from mlconv.runners.base import Feeds, Outputs
+from mlconv.runners.onnx_types import NUMPY_NAMES, dims
+from mlconv.tensors import TensorSpec
+
+ERRORS_ONLY = (
+    3  # onnxruntime.SessionOptions.log_severity_level: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+)
+_FATAL_ONLY = 4
+_ORT_IDENTIFIER = b"ORTM"  # file_identifier of onnxruntime/core/flatbuffers/schema/ort.fbs
+
+_BY_ORT_NAME = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16",
+    "tensor(bool)": "bool", "tensor(string)": "str", "tensor(complex64)": "complex64", "tensor(complex128)": "complex128",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)},
+}  # fmt: skip
+_RAW_BITS = {"bfloat16": np.uint16}
+"""What onnxruntime's binding takes in place of dtypes that numpy does not have."""
+_ELEMENT_TYPES = {name: number for number, name in NUMPY_NAMES.items()}
+
+
+class OnnxSession:
+    """A model loaded by onnxruntime's CPU provider.
+
+    Args:
+        path: An ``.onnx`` or ``.ort`` file, told apart by content; or a serialised ModelProto.
+        threads: Of one operator; None: onnxruntime's own choice.
+        optimize: False switches all graph optimisations off.
+
+    Raises:
+        Exception: onnxruntime's own, where it refuses the model.
+    """
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, path: Path | bytes, threads: int | None = None, *, optimize: bool = True) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        model: str | bytes = path if isinstance(path, bytes) else str(path)
+        if isinstance(path, Path):
+            options.add_session_config_entry("session.load_model_format", "ORT" if _is_ort(path) else "ONNX")
+        self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        puts, outs = self._session.get_inputs(), self._session.get_outputs()
+        # onnxruntime tells [] for a scalar and for a tensor of unknown rank alike: the file knows which
+        unranked = _unranked(path) if any(not put.shape for put in (*puts, *outs)) else frozenset()
+        self.inputs = tuple(_spec(put, unranked) for put in puts)
+        self.outputs = tuple(_spec(out, unranked) for out in outs)
+        self._needs_values = any(spec.dtype in _RAW_BITS for spec in (*self.inputs, *self.outputs))
+
+    def run(self, feeds: Feeds) -> Outputs:
+        names = [spec.name for spec in self.outputs]
+        if self._needs_values:
+            return dict(zip(names, self._run_values(feeds, names), strict=True))
+        arrays = {
+            spec.name: np.ascontiguousarray(feeds[spec.name]).reshape(np.shape(feeds[spec.name]))
+            for spec in self.inputs
+        }
+        return dict(zip(names, self._session.run(names, arrays), strict=True))
+
+    def _run_values(self, feeds: Feeds, names: Sequence[str]) -> list[np.ndarray]:
+        values = {spec.name: _to_value(np.asarray(feeds[spec.name]), spec.dtype) for spec in self.inputs}
+        return [_from_value(value) for value in self._session.run_with_ort_values(names, values)]
+
+    def spread(self, feeds: Feeds) -> Outputs | None:  # noqa: ARG002  the protocol's
+        return None
+
+    def close(self) -> None:
+        """Give the model's memory back; ``run`` raises from then on."""
+        self._session = None
+
+
+def open_runner(model: ModelFile, options: Options) -> OnnxSession:  # noqa: ARG001  as every runner's
+    """The runner of a source or an artifact.
+
+    Raises:
+        SourceDoesNotRun: onnxruntime refuses the file.
+    """
+    try:
+        return OnnxSession(cast("Path", model.path))
+    except Exception as error:
+        raise SourceDoesNotRun(
+            f"onnxruntime does not load `{model.ref}`", why=decisive(error), fix=f"mlconv check {model.ref}"
+        ) from error
+
+
+def decisive(error: BaseException) -> str:
+    """What onnxruntime means by an error: its text on one line without codes, paths of its sources and repetition."""
+    text = " ".join(str(error).split())
+    for prefix in (
+        "[ONNXRuntimeError] : ",
+        "This is an invalid model. ",
+        "Exception during initialization: ",
+    ):
+        text = text.replace(prefix, "")
+    head, colon, rest = text.partition(" : ")
+    if head.isdigit() and colon:
+        text = rest.partition(" : ")[2] or rest
+    if text.startswith("Load model from ") and " failed:" in text:
+        text = text.partition(" failed:")[2]
+    text = text.removeprefix("Error: ").removeprefix("This is an invalid model. ").removeprefix("Error: ")
+    if text.startswith(("/onnxruntime_src/", "D:\\", "/Users/")):
+        text = text.partition(" was false. ")[2] or text.rpartition(") ")[2] or text
+    return text[:400] or type(error).__name__
+
+
+@functools.cache
+def onnxruntime_limits() -> tuple[int, int]:
+    """The newest opset of the default domain and the newest IR version that the installed onnxruntime loads.
+
+    It tells them nowhere (its operator schemas hold some of unreleased opsets), so one-operator models are loaded:
+    from what the installed onnx knows downwards, a millisecond each.
+    """
+    import onnx
+
+    newest_opset, newest_ir = onnx.defs.onnx_opset_version(), int(onnx.IR_VERSION)
+    opset = _first(range(newest_opset, 6, -1), lambda opset: _loads(opset, ir_version=4))
+    return opset, _first(range(newest_ir, 2, -1), lambda ir_version: _loads(7, ir_version))
+
+
+def _first(candidates: range, loads: Callable[[int], bool]) -> int:
+    return next((candidate for candidate in candidates if loads(candidate)), candidates[-1])
+
+
+def _loads(opset: int, ir_version: int) -> bool:
+    from onnx import TensorProto, helper
+
+    put, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [put], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime's exceptions have no base class of their own
+        return False
+    return True
+
+
+@functools.cache
+def onnxruntime_operators() -> frozenset[tuple[str, str]]:
+    """Domain and name of every operator that the installed onnxruntime has a schema of, its own domains included."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return frozenset((schema.domain, schema.name) for schema in state.get_all_operator_schema())
+
+
+def _is_ort(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8)[4:8] == _ORT_IDENTIFIER
+
+
+def _spec(put: Any, unranked: frozenset[str]) -> TensorSpec:
+    """A sequence, a map or an optional is not an array: its own words stand in for the dtype."""
+    dtype = _BY_ORT_NAME.get(put.type)
+    return TensorSpec(
+        put.name, dims(put.shape) if dtype and put.name not in unranked else None, dtype or put.type
+    )
+
+
+def _unranked(model: Path | bytes) -> frozenset[str]:
+    """Inputs and outputs that an ONNX file declares without a shape; none for the ORT format."""
+    import onnx
+
+    if isinstance(model, Path) and _is_ort(model):
+        return frozenset()
+    proto = (
+        onnx.ModelProto.FromString(model)
+        if isinstance(model, bytes)
+        else onnx.load(model, load_external_data=False)
+    )
+    puts = (*proto.graph.input, *proto.graph.output)
+    return frozenset(put.name for put in puts if not put.type.tensor_type.HasField("shape"))
+
+
+def _to_value(array: np.ndarray, dtype: str) -> Any:
+    if dtype not in _RAW_BITS:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    if array.dtype != _RAW_BITS[dtype]:
+        import ml_dtypes
+
+        array = array.astype(getattr(ml_dtypes, dtype)).view(_RAW_BITS[dtype])
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+        np.ascontiguousarray(array), _ELEMENT_TYPES[dtype]
+    )
+
+
+def _from_value(value: Any) -> np.ndarray:
+    dtype = _BY_ORT_NAME.get(value.data_type())
+    if dtype not in _RAW_BITS:
+        return np.asarray(value.numpy())
+    import ctypes
+
+    import ml_dtypes
+
+    # The binding has no numpy form of bfloat16; the value stays alive while its memory is copied.
+    bits = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(value.shape())))
+    array: np.ndarray = np.frombuffer(bits, getattr(ml_dtypes, dtype)).reshape(value.shape())
+    return array
