@@ -1,0 +1,275 @@
+"""Whether two models gave the same outputs: figures, a tolerance that scales with the output, a verdict.
+
+Pure numpy: arrays in, values out.
+
+The tolerance is ``|candidate - reference| <= atol + rtol * |reference|``, element by element.
+
+* Floating point: ``atol = k * range`` and ``rtol = k``, where ``range`` is the distance between the greatest
+  and the least value that the reference gave over all samples. A fixed ``atol`` proves nothing: two unrelated
+  softmaxes over 1,000 classes differ by less than 1e-3 everywhere. ``k`` follows what the artifact computes in,
+  see ``FACTOR``.
+* Quantized integers: in steps of the last bit. At most 2, or as far as the source runtime's own kernels lie
+  apart on the same inputs, whichever is more: LiteRT's default and built-in kernels differ by up to 21 steps
+  on a small int8 ResNet, so a candidate cannot be asked for less.
+* Floating-point outputs of a quantized source: as integers, with the step of the tensor that was dequantized.
+* Other integers and booleans (indices, token ids, masks): equal, but for the share of elements on which the
+  source runtime's own kernels disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Computes = Literal["fp32", "fp16", "bf16", "fp64"]
+
+FACTOR: Mapping[str, float] = {
+    # Exporters and runtimes sum in another order: at most 3e-6 of the range was measured on 25 PyTorch and
+    # 16 Keras architectures at random weights. Three times that is room for deeper networks.
+    "fp64": 1e-5,
+    "fp32": 1e-5,
+    # 10 fraction bits: 52-60 dB was measured on CNNs and transformers, whose worst element lies at 4 to 8
+    # times the root mean square error, thus up to 1e-2 of the range.
+    "fp16": 1e-2,
+    # 7 fraction bits: 8 times fp16's rounding.
+    "bf16": 8e-2,
+}
+QUANTIZED_LSB = 2
+_INFORMATIVE = 10.0  # an output must move this many times further than the tolerance, or it can hide a fault
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What decides a tolerance.
+
+    Attributes:
+        computes: The widest rounding in the artifact.
+        atol, rtol: The user's own, which replace the defaults.
+        step: Real value of one LSB of a quantized output; None where the output is not quantized.
+        spread: How far the source runtime's own kernels lie apart, in the output's own unit; 0 where unknown.
+        spread_share: The share of elements on which they differ at all.
+    """
+
+    computes: Computes = "fp32"
+    atol: float | None = None
+    rtol: float | None = None
+    step: float | None = None
+    spread: float = 0.0
+    spread_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """One output over all samples. Figures are None where they have no meaning or are infinite.
+
+    Attributes:
+        informative: Whether the reference moved by more than the tolerance can hide.
+        max_abs, mean_abs: Of ``candidate - reference``.
+        max_rel: Of ``|candidate - reference| / |reference|`` where ``|reference| > atol``.
+        cosine: Of both outputs as one vector each.
+        sqnr_db: ``10 log10(sum(reference**2) / sum(difference**2))``; None where nothing differs.
+        max_lsb: ``max_abs`` in steps of the last bit, for integers and for outputs with a known step.
+        argmax_agreement: Share of rows (last axis) whose greatest element is at the same place.
+        atol, rtol: As they were applied.
+        range: Greatest minus least value of the reference.
+        worst_index: Sample, then the element's index: the element furthest outside (or nearest to) the tolerance.
+        worst: Reference and candidate there.
+        spread: See ``Rule``.
+        step: Real value of one LSB; None where the output is not quantized.
+        fault: In words, what is wrong beyond figures (NaN, shape, dtype, missing); None otherwise.
+        fault_kind: ``not-finite``, ``signature`` or None.
+    """
+
+    name: str
+    ok: bool
+    informative: bool
+    max_abs: float | None = None
+    max_rel: float | None = None
+    mean_abs: float | None = None
+    cosine: float | None = None
+    sqnr_db: float | None = None
+    max_lsb: float | None = None
+    argmax_agreement: float | None = None
+    atol: float | None = None
+    rtol: float | None = None
+    range: float | None = None
+    worst_index: tuple[int, ...] | None = None
+    worst: tuple[float, float] | None = None
+    spread: float | None = None
+    step: float | None = None
+    fault: str | None = None
+    fault_kind: str | None = None
+
+
+def compare(
+    name: str, reference: Sequence[Array], candidate: Sequence[Array | None], rule: Rule
+) -> OutputParity:
+    """One output of two models, over the samples that both ran on.
+
+    Args:
+        reference: One array a sample; shapes may differ from sample to sample.
+        candidate: The same samples; None where the candidate did not give this output.
+
+    Returns:
+        The figures, the tolerance and the verdict. Shapes, dtypes, NaN and infinity are judged first, in words.
+    """
+    informative_shape = any(array.size for array in reference)
+    fault = _signature_fault(name, reference, candidate)
+    if fault:
+        return OutputParity(name, False, informative_shape, fault=fault, fault_kind="signature")
+    arrays = [array for array in candidate if array is not None]
+    if not informative_shape:
+        return OutputParity(name, True, False, atol=0.0, rtol=0.0, max_abs=0.0)
+    tolerance = _tolerance(reference, rule)
+    fault = _finite_fault(name, reference, arrays)
+    if fault:
+        return OutputParity(name, False, True, atol=tolerance[0], rtol=tolerance[1], fault=fault, fault_kind="not-finite",
+                            **_figures(reference, arrays, tolerance, rule))  # fmt: skip
+    figures = _figures(reference, arrays, tolerance, rule)
+    outside = sum(_outside(r, c, tolerance) for r, c in zip(reference, arrays, strict=True))
+    allowed = 0.0 if _is_float(reference[0]) or rule.step is not None else rule.spread_share
+    ok = outside <= allowed * sum(array.size for array in reference)
+    return OutputParity(
+        name, ok, _is_informative(reference, tolerance), atol=tolerance[0], rtol=tolerance[1], **figures
+    )
+
+
+def _signature_fault(name: str, reference: Sequence[Array], candidate: Sequence[Array | None]) -> str | None:
+    for sample, (r, c) in enumerate(zip(reference, candidate, strict=True)):
+        if c is None:
+            return f"output `{name}` is missing"
+        if r.shape != c.shape:
+            return f"`{name}` has the shape {list(c.shape)} instead of {list(r.shape)} in sample {sample}"
+        if r.dtype != c.dtype and not (_is_float(r) and _is_float(c)):
+            return f"`{name}` is {c.dtype.name} instead of {r.dtype.name}"
+    return None
+
+
+def _finite_fault(name: str, reference: Sequence[Array], candidate: Sequence[Array]) -> str | None:
+    """NaN anywhere, or infinity where the other side has something else."""
+    for sample, (r, c) in enumerate(zip(reference, candidate, strict=True)):
+        if not _is_float(r):
+            continue
+        if (count := int(np.isnan(r).sum())) > 0:
+            return f"the source itself gives NaN in `{name}`: {count} of {r.size} elements of sample {sample}"
+        if (count := int(np.isnan(c).sum())) > 0:
+            return f"`{name}` is NaN in {count} of {c.size} elements of sample {sample}, where the source has numbers"
+        infinite = np.isinf(r) | np.isinf(c)
+        if infinite.any() and not np.array_equal(r[infinite], c[infinite]):
+            count = int((r[infinite] != c[infinite]).sum())
+            return f"`{name}` differs by infinity in {count} of {c.size} elements of sample {sample}"
+    return None
+
+
+def _tolerance(reference: Sequence[Array], rule: Rule) -> tuple[float, float]:
+    if _is_float(reference[0]):
+        factor = FACTOR[rule.computes]
+        atol, rtol = factor * _range(reference), factor
+        if rule.step is not None:
+            atol = max(atol, QUANTIZED_LSB * rule.step)
+        atol = max(atol, rule.spread)
+    else:
+        rtol = 0.0
+        atol = max(float(QUANTIZED_LSB), rule.spread) if rule.step is not None else 0.0
+    return (atol if rule.atol is None else rule.atol), (rtol if rule.rtol is None else rule.rtol)
+
+
+def _range(reference: Sequence[Array]) -> float:
+    finite = [array[np.isfinite(array)] if _is_float(array) else array for array in reference if array.size]
+    finite = [array for array in finite if array.size]
+    if not finite:
+        return 0.0
+    return float(max(_wide(a).max() for a in finite) - min(_wide(a).min() for a in finite))
+
+
+def _figures(
+    reference: Sequence[Array], candidate: Sequence[Array], tolerance: tuple[float, float], rule: Rule
+) -> dict[str, Any]:
+    """The figures over all finite elements."""
+    total = count = dot = r_norm = c_norm = noise = agree = rows = 0.0
+    max_abs = max_rel = 0.0
+    worst_index: tuple[int, ...] | None = None
+    worst: tuple[float, float] | None = None
+    worst_excess = -np.inf
+    atol, rtol = tolerance
+    for sample, (r_raw, c_raw) in enumerate(zip(reference, candidate, strict=True)):
+        if not r_raw.size:
+            continue
+        r, c = _wide(r_raw), _wide(c_raw)
+        finite = np.isfinite(r) & np.isfinite(c)
+        r, c = np.where(finite, r, 0), np.where(finite, c, 0)
+        diff = np.abs(c - r)
+        total, count = total + diff.sum(), count + finite.sum()
+        dot, r_norm, c_norm, noise = (
+            dot + (r * c).sum(),
+            r_norm + (r * r).sum(),
+            c_norm + (c * c).sum(),
+            noise + (diff**2).sum(),
+        )
+        max_abs = max(max_abs, float(diff.max()))
+        large = np.abs(r) > max(atol, np.finfo(np.float32).tiny)
+        if large.any():
+            max_rel = max(max_rel, float((diff[large] / np.abs(r[large])).max()))
+        excess = diff - atol - rtol * np.abs(r)
+        place = np.unravel_index(int(excess.argmax()), excess.shape)
+        if excess[place] > worst_excess:
+            worst_excess = float(excess[place])
+            worst_index, worst = (sample, *map(int, place)), (float(r[place]), float(c[place]))
+        if r.ndim >= 1 and r.shape[-1] > 1:
+            agree += float((r.argmax(-1) == c.argmax(-1)).sum())
+            rows += r.size / r.shape[-1]
+    is_integer = not _is_float(reference[0])
+    step = 1.0 if is_integer else rule.step
+    return {
+        "step": step if rule.step is not None else None,
+        "max_abs": max_abs, "max_rel": max_rel, "mean_abs": float(total / count) if count else None,
+        "cosine": float(dot / np.sqrt(r_norm * c_norm)) if r_norm and c_norm else None,
+        "sqnr_db": float(10 * np.log10(r_norm / noise)) if r_norm and noise else None,
+        "max_lsb": max_abs / step if step else None,
+        "argmax_agreement": agree / rows if rows else None,
+        "range": _range(reference), "worst_index": worst_index, "worst": worst,
+        "spread": rule.spread if rule.step is not None or rule.spread else None,
+    }  # fmt: skip
+
+
+def _outside(reference: Array, candidate: Array, tolerance: tuple[float, float]) -> int:
+    """How many elements lie outside the tolerance; infinities were found equal before."""
+    r, c = _wide(reference), _wide(candidate)
+    finite = np.isfinite(r)
+    r, c = r[finite], c[finite]
+    return int((np.abs(c - r) > tolerance[0] + tolerance[1] * np.abs(r)).sum())
+
+
+def _is_informative(reference: Sequence[Array], tolerance: tuple[float, float]) -> bool:
+    """Whether some element moves, from sample to sample, far enough that a fault would show.
+
+    Where no two samples have one shape, elements are held against each other instead.
+    """
+    groups: dict[tuple[int, ...], list[Array]] = {}
+    for array in reference:
+        if array.size:
+            groups.setdefault(array.shape, []).append(_wide(array))
+    repeated = [np.stack(group) for group in groups.values() if len(group) > 1]
+    for stack in repeated or [array.reshape(-1, 1) for group in groups.values() for array in group]:
+        finite = np.where(np.isfinite(stack), stack, 0)
+        moved = finite.max(0) - finite.min(0)
+        allowed = tolerance[0] + tolerance[1] * np.abs(finite).max(0)
+        if (moved > np.maximum(_INFORMATIVE * allowed, 0)).any():
+            return True
+    return False
+
+
+def _is_float(array: Array) -> bool:
+    """Also ml_dtypes' bfloat16, whose kind numpy calls void."""
+    return bool(np.issubdtype(array.dtype, np.floating)) or array.dtype.name.startswith(
+        ("bfloat16", "float8")
+    )
+
+
+def _wide(array: Array) -> npt.NDArray[np.float64]:
+    return np.asarray(array, np.float64)

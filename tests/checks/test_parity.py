@@ -1,0 +1,165 @@
+"""The verdict on two runs of one output, by figures worked out by hand."""
+
+import numpy as np
+import pytest
+
+from mlconv.checks.parity import OutputParity, Rule, compare
+
+RNG = np.random.default_rng(0)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(e / e.sum(-1, keepdims=True), np.float32)
+
+
+def one(reference: list[np.ndarray], candidate: list[np.ndarray | None], **rule: object) -> OutputParity:
+    return compare("y", reference, candidate, Rule(**rule))  # type: ignore[arg-type]
+
+
+def test_the_figures_are_those_worked_out_by_hand() -> None:
+    reference = [np.array([[1.0, 2.0, 4.0]], np.float32), np.array([[0.0, -4.0, 3.0]], np.float32)]
+    candidate = [np.array([[1.0, 2.5, 4.0]], np.float32), np.array([[0.0, -4.0, 4.0]], np.float32)]
+    row = one(reference, list(candidate))
+    assert row.max_abs == 1.0
+    assert row.mean_abs == pytest.approx(1.5 / 6)
+    assert row.max_rel == pytest.approx(1 / 3)
+    assert row.range == 8.0
+    assert row.atol == pytest.approx(8e-5)
+    assert row.cosine == pytest.approx(50 / np.sqrt(46 * 55.25))
+    assert row.sqnr_db == pytest.approx(10 * np.log10(46 / 1.25))
+    assert row.argmax_agreement == 1.0
+    assert row.worst_index == (1, 0, 2)
+    assert row.worst == (3.0, 4.0)
+    assert not row.ok
+
+
+def test_two_unrelated_softmaxes_disagree_although_they_differ_by_less_than_a_thousandth() -> None:
+    a, b = (softmax(RNG.normal(0, 0.05, (4, 1000))) for _ in range(2))
+    row = one([a[:2], a[2:]], [b[:2], b[2:]])
+    assert row.max_abs is not None
+    assert row.max_abs < 1e-3
+    assert not row.ok
+
+
+def test_rounding_in_another_order_is_allowed() -> None:
+    a = [RNG.normal(0, 3, (4, 10)).astype(np.float32) for _ in range(4)]
+    row = one(a, [x * np.float32(1 + 2e-6) for x in a])
+    assert row.ok
+    assert row.informative
+
+
+def test_half_precision_is_given_a_hundredth_of_the_range_and_no_more() -> None:
+    a = [RNG.normal(0, 1, (4, 10)).astype(np.float32) for _ in range(4)]
+    assert one(a, [x.astype(np.float16) for x in a], computes="fp16").ok
+    assert not one(a, [x + np.float32(0.1) for x in a], computes="fp16").ok
+
+
+def test_the_user_s_tolerance_replaces_the_default() -> None:
+    a = [np.array([[1.0, 2.0]], np.float32)] * 2
+    b = [np.array([[1.5, 2.0]], np.float32)] * 2
+    assert not one(a, list(b)).ok
+    assert one(a, list(b), atol=0.6).ok
+    assert not one(a, list(b), atol=0.4, rtol=0.0).ok
+
+
+def test_nan_where_the_source_has_numbers_is_told_in_words() -> None:
+    row = one([np.ones((1, 3), np.float32)], [np.array([[1, np.nan, 1]], np.float32)])
+    assert not row.ok
+    assert row.fault_kind == "not-finite"
+    assert row.fault == "`y` is NaN in 1 of 3 elements of sample 0, where the source has numbers"
+
+
+def test_nan_in_the_source_itself_is_a_failure() -> None:
+    row = one([np.array([np.nan, 1], np.float32)], [np.array([np.nan, 1], np.float32)])
+    assert not row.ok
+    assert row.fault is not None
+    assert "the source itself gives NaN" in row.fault
+
+
+def test_infinity_on_one_side_alone_is_a_failure_and_on_both_is_none() -> None:
+    inf = np.array([np.inf, 1, 2], np.float32)
+    assert one([inf, inf + 1], [inf, inf + 1]).ok
+    row = one([np.array([9, 1, 2], np.float32)], [inf])
+    assert not row.ok
+    assert row.fault is not None
+    assert "infinity" in row.fault
+
+
+@pytest.mark.parametrize(
+    ("candidate", "word"),
+    [
+        (None, "missing"),
+        (np.zeros((1, 4), np.float32), r"shape \[1, 4\] instead of \[1, 3\]"),
+        (np.zeros((1, 3), np.int64), "int64 instead of float32"),
+    ],
+)
+def test_a_missing_output_another_shape_or_another_dtype_is_told_in_words(
+    candidate: np.ndarray | None, word: str
+) -> None:
+    row = one([np.zeros((1, 3), np.float32)], [candidate])
+    assert not row.ok
+    assert row.fault_kind == "signature"
+    assert row.fault is not None
+    import re
+
+    assert re.search(word, row.fault)
+
+
+def test_quantized_integers_may_differ_by_two_steps_or_as_far_as_the_source_s_own_kernels() -> None:
+    a = [RNG.integers(0, 200, (2, 50)).astype(np.uint8) for _ in range(3)]
+    assert one(a, [x + np.uint8(2) for x in a], step=1.0).ok
+    assert not one(a, [x + np.uint8(3) for x in a], step=1.0).ok
+    row = one(a, [x + np.uint8(3) for x in a], step=1.0, spread=5.0)
+    assert row.ok
+    assert (row.max_lsb, row.spread, row.atol) == (3.0, 5.0, 5.0)
+
+
+def test_indices_must_be_equal() -> None:
+    a = [np.arange(10)[None], np.arange(10)[None] + 1]
+    assert one(a, list(a)).ok
+    assert not one(a, [a[0], a[1] + 1]).ok
+
+
+def test_indices_may_differ_where_the_source_s_own_kernels_do() -> None:
+    a = [np.arange(100)[None] % 5]
+    b = a[0].copy()
+    b[0, 0] = 4
+    assert one(a, [b], spread_share=0.01).ok
+    b[0, 1] = 4
+    assert not one(a, [b], spread_share=0.01).ok
+
+
+def test_an_output_that_does_not_move_is_uninformative() -> None:
+    still = [np.full((1, 5), 0.5, np.float32)] * 4
+    row = one(still, list(still))
+    assert row.ok
+    assert not row.informative
+    moving = [np.full((1, 5), value, np.float32) for value in (0.1, 0.2)]
+    assert one(moving, list(moving)).informative
+
+
+def test_an_output_that_differs_within_itself_and_never_from_sample_to_sample_is_uninformative() -> None:
+    still = [np.arange(5, dtype=np.float32)[None]] * 4
+    assert not one(still, list(still)).informative
+
+
+def test_an_empty_output_is_uninformative() -> None:
+    empty = [np.zeros((0, 4), np.float32)] * 2
+    row = one(empty, list(empty))
+    assert row.ok
+    assert not row.informative
+
+
+def test_samples_of_different_shapes_are_one_verdict() -> None:
+    a = [np.ones((1, 3), np.float32), np.zeros((2, 3), np.float32), np.ones((1, 3), np.float32) * 2]
+    row = one(a, [a[0], a[1] + np.float32(1), a[2]])
+    assert not row.ok
+    assert row.worst_index is not None
+    assert row.worst_index[0] == 1
+
+
+def test_booleans_are_compared_as_they_are() -> None:
+    a = [np.array([True, False]), np.array([False, False])]
+    assert one(a, list(a)).ok
+    assert not one(a, [~a[0], a[1]]).ok
