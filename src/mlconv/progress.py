@@ -10,7 +10,7 @@ _pipe: int | None = None
 
 def send_to(descriptor: int) -> None:
     """Write events to this file descriptor from now on, one JSON object a line."""
-    global _pipe
+    global _pipe  # noqa: PLW0603  # one pipe a process, as there is one stdout
     _pipe = descriptor
 
 

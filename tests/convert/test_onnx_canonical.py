@@ -125,3 +125,13 @@ def test_weights_that_swap_names_keep_their_numbers() -> None:
         "Add_1_B": 10,
     }
     assert isinstance(named, ir.Model)
+
+
+def test_a_loop_that_never_turns_keeps_the_shape_that_its_body_declares(models: Path) -> None:
+    proto = onnx.load(models / "xboot_libonnx" / "tests__node__test_loop11" / "model.onnx")
+    shapes = []
+    for data in (proto.SerializeToString(), canonical_bytes(proto)):
+        session = OnnxSession(data)
+        feeds = {"trip_count": np.array(0, np.int64), "cond": np.array(True), "y": np.array([1.0], np.float32)}
+        shapes.append([array.shape for array in session.run(feeds).values()])
+    assert shapes[0] == shapes[1] == [(1,), (0, 1)]

@@ -107,10 +107,13 @@ def summed(
     silent = [row.name for row in rows if not row.informative and row.ok]
     notes = list(answers.notes)
     if silent and len(silent) < len(rows):
-        notes.append(f"{_told(silent)} did not move over the samples: nothing was shown for it")
+        notes.append(
+            f"{_told(silent)} moved no further over the samples than its tolerance hides: nothing was shown for it"
+        )
     elif silent:
         notes.append(
-            "no output moved over the samples, so agreement shows nothing: give inputs that the model reacts to (--data)"
+            "no output moved further over the samples than its tolerance hides, so agreement shows nothing: "
+            "give inputs that the model reacts to (--data)"
         )
     return Parity(
         all(row.ok for row in rows), any(row.informative for row in rows), answers.reference, candidate, answers.data,

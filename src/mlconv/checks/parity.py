@@ -225,16 +225,25 @@ def _figures(
             rows += r.size / r.shape[-1]
     is_integer = not _is_float(reference[0])
     step = 1.0 if is_integer else rule.step
-    return {
-        "step": step if rule.step is not None else None,
-        "max_abs": max_abs, "max_rel": max_rel, "mean_abs": float(total / count) if count else None,
-        "cosine": float(dot / np.sqrt(r_norm * c_norm)) if r_norm and c_norm else None,
-        "sqnr_db": float(10 * np.log10(r_norm / noise)) if r_norm and noise else None,
+    figures = {
+        "max_abs": max_abs, "max_rel": max_rel, "mean_abs": total / count if count else None,
+        "cosine": dot / np.sqrt(r_norm * c_norm) if r_norm and c_norm else None,
+        "sqnr_db": 10 * np.log10(r_norm / noise) if r_norm and noise else None,
         "max_lsb": max_abs / step if step else None,
         "argmax_agreement": agree / rows if rows else None,
-        "range": _range(reference), "worst_index": worst_index, "worst": worst,
-        "spread": rule.spread if rule.step is not None or rule.spread else None,
+        "range": _range(reference), "spread": rule.spread if rule.step is not None or rule.spread else None,
     }  # fmt: skip
+    told: dict[str, Any] = {name: _finite(value) for name, value in figures.items()}
+    return told | {
+        "step": step if rule.step is not None else None,
+        "worst_index": worst_index,
+        "worst": worst,
+    }
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no infinity: sums of squares beyond 1e308 leave a figure untold."""
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def _outside(reference: Array, candidate: Array, tolerance: tuple[float, float]) -> int:

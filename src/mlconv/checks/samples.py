@@ -143,7 +143,7 @@ def load(data: str, specs: Sequence[TensorSpec], axes: Mapping[str, Axis], sampl
         )
     taken = list(itertools.islice(rows, samples))
     if not taken:
-        raise DataDoesNotFit(f"`{data}` holds no sample", fix="give at least one")
+        raise DataDoesNotFit(f"`{data}` holds no sample", fix="--data with at least one sample")
     return taken
 
 
@@ -171,7 +171,8 @@ def _stacked(path: Path, specs: Sequence[TensorSpec], axes: Mapping[str, Axis]) 
     if len(set(rows.values())) > 1:
         told = ", ".join(f"`{name}` {count}" for name, count in rows.items())
         raise DataDoesNotFit(
-            f"the arrays of `{path}` hold different numbers of samples: {told}", fix="save one row per sample"
+            f"the arrays of `{path}` hold different numbers of samples: {told}",
+            fix="numpy.savez with as many rows in each array",
         )
     total = min(rows.values(), default=0)
     size = _batch(specs)
@@ -188,7 +189,7 @@ def _stacked(path: Path, specs: Sequence[TensorSpec], axes: Mapping[str, Axis]) 
                 return
             raise DataDoesNotFit(
                 f"`{path}` holds {total} samples, and the model takes {count} at once",
-                fix=f"at least {count}",
+                fix=f"--data with at least {count} rows, or --input with a smaller batch",
             )
         feeds = {spec.name: _row(arrays[spec.name][start : start + count], spec, path) for spec in specs}
         yield Sample(feeds, {size: count} if isinstance(size, str) else {})
@@ -212,7 +213,8 @@ def _folder(path: Path, specs: Sequence[TensorSpec]) -> Iterator[Sample]:
     files = sorted(path.glob("*.npz"))
     if not files:
         raise DataDoesNotFit(
-            f"the folder `{path}` holds no .npz file", fix="one .npz file per sample, an array per input"
+            f"the folder `{path}` holds no .npz file",
+            fix="numpy.savez one file per sample into it, an array per input",
         )
     for file in files:
         arrays = _named(_read_npz(file), specs, file)
@@ -235,7 +237,8 @@ def _generated(data: str, specs: Sequence[TensorSpec]) -> Iterator[Sample]:
         spec.loader.exec_module(module)
         if not hasattr(module, name):
             raise RefNotFound(
-                f"`{file}` has no `{name}`", fix=f"one of {listed([n for n in vars(module) if n[0] != '_'])}"
+                f"`{file}` has no `{name}`",
+                fix=f"--data {file}:NAME with one of {listed([n for n in vars(module) if n[0] != '_'])}",
             )
         for item in getattr(module, name)():
             arrays = _named(
@@ -287,5 +290,5 @@ def _checked(array: Array, spec: TensorSpec, path: Path) -> Array:
     cast = array.astype(dtype)
     if not np.issubdtype(array.dtype, np.number) or (not _is_float(spec) and not np.array_equal(cast, array)):
         raise DataDoesNotFit(f"`{spec.name}` of `{path}` is {array.dtype.name}, and the input is {spec.dtype}",
-                             fix=f"save it as {spec.dtype}")  # fmt: skip
+                             fix=f"numpy.savez with {spec.name}=array.astype({spec.dtype!r})")  # fmt: skip
     return cast

@@ -63,8 +63,8 @@ def inferred(model: ir.Model, *, outputs: bool = True) -> ir.Model:
     """The model with types and shapes of all values, as inference finds them from inputs and weights alone.
 
     What was written before about a value that an ONNX operator makes is forgotten, since it may be wrong; of other
-    operators it is all that is known, and stays. A graph output keeps its declared shape, with sizes filled in that were not
-    declared; ``outputs=False`` forgets that too.
+    operators it is all that is known, and stays. An output of a graph, main or inner, keeps its declared shape, with sizes filled
+    in that were not declared; ``outputs=False`` forgets that too.
     """
     import onnx.shape_inference
 
@@ -77,7 +77,8 @@ def inferred(model: ir.Model, *, outputs: bool = True) -> ir.Model:
     found = {value.name: value for graph in (done.graph, *done.graph.subgraphs()) for value in _values(graph)}
     result = model.clone()
     for graph in (result.graph, *result.graph.subgraphs()):
-        _forget(graph, keep_outputs=outputs and graph is result.graph)
+        # A Loop that never turns takes the shape of its scan outputs from what its body declares.
+        _forget(graph, keep_outputs=outputs)
         for value in _values(graph):
             _complete(value, found)
     return result
