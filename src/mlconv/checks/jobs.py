@@ -1,0 +1,251 @@
+"""What `check` and `compare` do in a worker: open a model in its runtime, run it, judge it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlconv import progress
+from mlconv.checks import samples as sampling
+from mlconv.checks.computes import computes_in
+from mlconv.checks.evidence import Answers, judge, summed, without
+from mlconv.checks.parity import OutputParity
+from mlconv.convert.job import Options
+from mlconv.convert.source_job import refer
+from mlconv.formats import ModelFile
+from mlconv.jsonable import from_json, to_json
+from mlconv.result import CheckLine
+from mlconv.runners.base import Runner
+from mlconv.tensors import TensorSpec, axes_of, show_shape, with_input_options
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model and how to open it: ``open`` is the ``package.module:function`` of its runner."""
+
+    model: ModelFile
+    options: Options
+    open: str
+
+
+def open_side(side: Side) -> Runner:
+    """Load the model in its own runtime.
+
+    Raises:
+        MlconvError, Exception: As the runtime raises.
+    """
+    module, _, function = side.open.partition(":")
+    progress.report(f"loading {side.model.ref}")
+    runner: Runner = getattr(importlib.import_module(module), function)(side.model, side.options)
+    return runner
+
+
+def signature(runner: Runner, side: Side) -> tuple[TensorSpec, ...]:
+    """The runner's inputs with the user's shapes, and the ranges that the file itself tells."""
+    return with_input_options(_with_file_ranges(runner.inputs, side.model), side.options.input)
+
+
+def _with_file_ranges(inputs: tuple[TensorSpec, ...], model: ModelFile) -> tuple[TensorSpec, ...]:
+    if model.format != "onnx" or not any(
+        spec.values is None and spec.dtype in ("int32", "int64") for spec in inputs
+    ):
+        return inputs
+    import onnx
+
+    from mlconv.formats.onnx_file import value_ranges
+
+    assert model.path is not None
+    ranges = value_ranges(onnx.load(model.path, load_external_data=False))
+    return tuple(replace(spec, values=spec.values or ranges.get(spec.name)) for spec in inputs)
+
+
+# ------------------------------------------------------------------ check
+
+
+def check(payload: Mapping[str, Any]) -> Any:
+    """Payload: ``Side``. Result: check lines for loading and one run."""
+    side = from_json(Side, payload)
+    lines = list(_structure(side.model))
+    try:
+        runner = open_side(side)
+    except Exception as error:
+        from mlconv.errors import MlconvError
+
+        if isinstance(error, MlconvError) and error.exit != 4:
+            raise  # usage, an unsafe file, a missing package: no verdict on the model
+        told = error.what if isinstance(error, MlconvError) else _line(error)
+        why = f" ({error.why})" if isinstance(error, MlconvError) and error.why else ""
+        return to_json(
+            [*lines, CheckLine("load", False, told + why), CheckLine("run", None, "it does not load")]
+        )
+    lines.append(CheckLine("load", True, runner.name))
+    lines.append(_run_once(runner, side))
+    return to_json(lines)
+
+
+def _structure(model: ModelFile) -> Sequence[CheckLine]:
+    """What can be said of the file itself; for most formats its reader has said it before."""
+    if model.format != "onnx":
+        return ()
+    from mlconv.checks.structure import check_structure
+
+    assert model.path is not None
+    return [
+        CheckLine(finding.name, finding.ok, finding.detail)
+        for finding in check_structure(model.path).findings
+    ]
+
+
+def _run_once(runner: Runner, side: Side) -> CheckLine:
+    import numpy as np
+
+    specs = signature(runner, side)
+    axes = axes_of(specs, side.options.input)
+    strings = [spec.name for spec in specs if spec.dtype == "str"]
+    if side.options.data is not None:
+        sample = sampling.load(side.options.data, specs, axes, 1)[0]
+    elif strings:
+        return CheckLine("run", None, f"`{strings[0]}` takes strings; give --data")
+    else:
+        sample = sampling.draw(specs, sampling.sizes_for(axes, 0), side.options.seed, 0, wide=False)
+    try:
+        outputs = runner.run(sample.feeds)
+    except Exception as error:
+        return CheckLine("run", False, _line(error))
+    for name, array in outputs.items():
+        value = np.asarray(array)
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            bad = int((~np.isfinite(value)).sum())
+            return CheckLine(
+                "run", False, f"`{name}` holds NaN or infinity in {bad} of {value.size} elements"
+            )
+    told = ", ".join(f"`{name}` {list(np.shape(array))}" for name, array in list(outputs.items())[:4])
+    return CheckLine("run", True, f"{told or 'no outputs'}{' and more' if len(outputs) > 4 else ''}")
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:400] if lines else 'without a message'}"
+
+
+# ------------------------------------------------------------------ compare
+
+
+def answers(payload: Mapping[str, Any]) -> Any:
+    """Payload: ``{"side": Side, "folder": path}``. Result: ``Answers`` of the reference."""
+    side = from_json(Side, payload["side"])
+    runner = open_side(side)
+    inputs = signature(runner, side)
+    progress.report(f"running {side.model.ref} in {runner.name}")
+    told = refer(runner, inputs, axes_of(inputs, side.options.input), side.options, Path(payload["folder"]))
+    return to_json(
+        Answers(runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share,
+                side.options.data or "random", side.options.seed, told.notes)
+    )  # fmt: skip
+
+
+def compare(payload: Mapping[str, Any]) -> Any:
+    """Payload: ``{"side": Side, "answers": Answers, "pairs": [[ours, theirs]]}``. Result: ``Parity``."""
+    side, told = from_json(Side, payload["side"]), from_json(Answers, payload["answers"])
+    runner = open_side(side)
+    computes = computes_in(side.model)
+    fault = _input_fault(told.inputs, runner.inputs)
+    if fault is not None:
+        return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
+    feeds, notes = _inputs(told.inputs, runner.inputs)
+    pairs, faults = _outputs(told.outputs, runner.outputs, [(a, b) for a, b in payload["pairs"]])
+    try:
+        parity = judge(
+            runner, told, pairs, feeds, computes=computes, atol=side.options.atol, rtol=side.options.rtol
+        )
+    except Exception as error:
+        fault = f"the candidate does not run on the inputs of the reference: {_line(error)}"
+        return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
+    for row in faults:
+        parity = without(parity, row)
+    return {**to_json(parity), "notes": [*parity.notes, *notes]}
+
+
+def _fault(name: str, text: str) -> OutputParity:
+    return OutputParity(name, False, True, fault=text, fault_kind="signature")
+
+
+def _input_fault(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> str | None:
+    """Why the candidate cannot take the reference's inputs, by their number, shapes and names."""
+    from mlconv.errors import listed
+
+    if len(ours) != len(theirs):
+        told = (listed([spec.name for spec in side]) or "none" for side in (ours, theirs))
+        return f"the reference takes {len(ours)} inputs, {next(told)}, and the candidate {len(theirs)}, {next(told)}"
+    for a, b in zip(ours, _in_order(ours, theirs), strict=True):
+        if not _fits(a, b):
+            return f"input `{a.name}` is {show_shape(a.shape)}:{a.dtype}, and the candidate's `{b.name}` {show_shape(b.shape)}:{b.dtype}"
+    return None
+
+
+def _in_order(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """The candidate's inputs in the reference's order: by name where all names agree, else as they stand."""
+    by_name = {spec.name: spec for spec in theirs}
+    same = {spec.name for spec in ours} == by_name.keys()
+    return [by_name[spec.name] for spec in ours] if same else list(theirs)
+
+
+def _inputs(
+    ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Pairs of input names, and a note where they were matched in order."""
+    pairs = [(a.name, b.name) for a, b in zip(ours, _in_order(ours, theirs), strict=True)]
+    told = ", ".join(f"`{a}` as `{b}`" for a, b in pairs if a != b)
+    return pairs, [f"input names differ and were matched in order: {told}"] if told else []
+
+
+def _fits(a: TensorSpec, b: TensorSpec) -> bool:
+    if a.shape is None or b.shape is None:
+        return True
+    same = all(
+        x == y for x, y in zip(a.shape, b.shape, strict=False) if isinstance(x, int) and isinstance(y, int)
+    )
+    return len(a.shape) == len(b.shape) and same
+
+
+def _outputs(
+    ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec], asked: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], list[OutputParity]]:
+    """Pairs to compare and what is wrong with the names alone.
+
+    An output whose name differs is compared with the one at its place, so that the figures are there; the
+    name itself is a fault, since whoever loads the model asks for the outputs by name.
+
+    Raises:
+        UnknownOutput: `--outputs` names one that is not there.
+    """
+    from mlconv.errors import UnknownOutput, listed, nearest
+
+    our_names, their_names = [spec.name for spec in ours], [spec.name for spec in theirs]
+    for a, b in asked:
+        for name, names in ((a, our_names), (b, their_names)):
+            if name not in names:
+                close = nearest(name, names) or names[:1]
+                raise UnknownOutput(
+                    f"there is no output `{name}`; there are {listed(names)}",
+                    fix=f"--outputs with {listed(close)}",
+                )
+    if asked:
+        return list(asked), []
+    pairs = [(name, name) for name in our_names if name in their_names]
+    left_ours = [name for name in our_names if name not in their_names]
+    left_theirs = [name for name in their_names if name not in our_names]
+    faults = []
+    for a, b in zip(left_ours, left_theirs, strict=False):
+        pairs.append((a, b))
+        faults.append(OutputParity(a, False, True, fault=f"the output is called `{b}` instead of `{a}`; --outputs {a}={b} pairs them",
+                                   fault_kind="signature"))  # fmt: skip
+    lost = [f"output `{name}` is missing" for name in left_ours[len(left_theirs) :]]
+    lost += [f"output `{name}` is not in the reference" for name in left_theirs[len(left_ours) :]]
+    faults += [
+        OutputParity(text.split("`")[1], False, True, fault=text, fault_kind="signature") for text in lost
+    ]
+    return pairs, faults

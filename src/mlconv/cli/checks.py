@@ -1,0 +1,155 @@
+"""`mlconv inspect`, `check` and `compare`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlconv.cli import options as o
+from mlconv.cli.terminal import Session
+from mlconv.convert.job import Options
+from mlconv.errors import BadUsage, CheckFailed, OptionNotAccepted
+from mlconv.result import Checked
+
+Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The model that is right.")]
+Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="The model to hold against it.")]
+Pairs = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs", metavar="A=B,...", help="Outputs of REFERENCE and CANDIDATE whose names differ."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands that look at models."""
+    app.command(
+        "inspect", help="Tell format, signature, operators, parameters, MACs and provenance; run nothing."
+    )(inspect)
+    app.command("check", help="Tell whether a model is sound: structure, loads in its runtime, runs once.")(
+        check
+    )
+    app.command("compare", help="Run two models on the same inputs and tell whether they agree.")(compare)
+
+
+def inspect(
+    ctx: typer.Context, model: o.Model, signature: o.Signature = None, module: o.Module = None
+) -> int:
+    from mlconv.checks.models import inspect_model
+
+    session: Session = ctx.obj
+    if module is not None:
+        raise OptionNotAccepted("`--module` means nothing to inspect yet", why="it would have to run the module",
+                                fix=f"mlconv check {model} --module {module} runs it")  # fmt: skip
+    inspected = inspect_model(model, signature)
+    if session.json:
+        session.document(inspected.to_json())
+    else:
+        session.result(inspected.text())
+    return 0
+
+
+def check(
+    ctx: typer.Context,
+    model: o.Model,
+    input: o.Input = None,
+    signature: o.Signature = None,
+    module: o.Module = None,
+    weights: o.Weights = None,
+    trust_pickle: o.TrustPickle = False,
+    trust_model: o.TrustModel = False,
+    data: o.Data = None,
+    seed: o.Seed = 0,
+    timeout: o.Timeout = 1800.0,
+    memory: o.Memory = None,
+) -> int:
+    from mlconv.checks.models import check_model
+
+    session: Session = ctx.obj
+    wanted = Options(
+        input=o.inputs(input), signature=signature, module=module, weights=weights, trust_pickle=trust_pickle,
+        trust_model=trust_model, data=data, seed=seed,
+    )  # fmt: skip
+    with session.progress() as progress:
+        checked = check_model(model, wanted, o.limits(timeout, memory), progress)
+    if session.json:
+        session.document(checked.to_json())
+    else:
+        session.result(checked.text())
+        session.warnings(checked.warnings)
+        if not checked.ok:
+            session.error(check_failure(checked))
+    return 0 if checked.ok else 1
+
+
+def check_failure(checked: Checked) -> CheckFailed:
+    """The verdict in one line, which names the checks that failed."""
+    failed = [line.name for line in checked.checks if line.ok is False]
+    loads = [line for line in checked.checks if line.name == "load" and line.ok]
+    why = f"{loads[0].detail} loads it all the same" if loads and "run" not in failed else None
+    fix = (
+        f"mlconv onnx {checked.ref} writes a repaired copy where it can"
+        if checked.format == "onnx"
+        else "read the details above"
+    )
+    return CheckFailed(
+        f"`{checked.ref}` is not sound: {', '.join(dict.fromkeys(failed))} failed", why=why, fix=fix
+    )
+
+
+def compare(
+    ctx: typer.Context,
+    reference: Reference,
+    candidate: Candidate,
+    input: o.Input = None,
+    outputs: Pairs = None,
+    signature: o.Signature = None,
+    module: o.Module = None,
+    weights: o.Weights = None,
+    trust_pickle: o.TrustPickle = False,
+    trust_model: o.TrustModel = False,
+    data: o.Data = None,
+    samples: o.Samples = 8,
+    seed: o.Seed = 0,
+    atol: o.Atol = None,
+    rtol: o.Rtol = None,
+    timeout: o.Timeout = 1800.0,
+    memory: o.Memory = None,
+) -> int:
+    from mlconv.checks.models import compare_models
+
+    session: Session = ctx.obj
+    wanted = Options(
+        input=o.inputs(input), signature=signature, module=module, weights=weights, trust_pickle=trust_pickle,
+        trust_model=trust_model, data=data, samples=samples, seed=seed, atol=atol, rtol=rtol,
+    )  # fmt: skip
+    with session.progress() as progress:
+        compared = compare_models(
+            reference, candidate, wanted, _pairs(outputs), o.limits(timeout, memory), progress
+        )
+    if session.json:
+        session.document(compared.to_json())
+        return 0 if compared.ok else 1
+    session.result(compared.text())
+    session.warnings(compared.warnings)
+    if compared.failure is not None:
+        session.error(compared.failure)
+    return 0 if compared.ok else 1
+
+
+def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
+    """``A=B,...`` as pairs.
+
+    Raises:
+        BadUsage: A pair has no `=`.
+    """
+    found = []
+    for part in o.names(text):
+        ours, equals, theirs = part.partition("=")
+        if not equals or not ours or not theirs:
+            raise BadUsage(
+                f"--outputs {part}: not of the form A=B", fix="--outputs REFERENCE_NAME=CANDIDATE_NAME,..."
+            )
+        found.append((ours, theirs))
+    return tuple(found)

@@ -1,0 +1,322 @@
+"""One conversion from the call to the file in its place: `mlconv.to_onnx` and `mlconv onnx`.
+
+identify -> routes -> safety -> output is free -> worker 1: convert, run the source on samples
+-> worker 2: finish the artifact, check it, run it on the same samples, compare -> put into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mlconv import __version__, output, registry, worker
+from mlconv.checks.parity_words import parity_verdict
+from mlconv.convert.job import Job, Options, Sourced
+from mlconv.convert.trust import assert_trusted
+from mlconv.errors import (
+    CompiledForEdgeTpu,
+    ConversionError,
+    ConverterFailed,
+    LoadFailed,
+    OptionNotAccepted,
+    StructureFailed,
+    VerdictError,
+    WrongFormat,
+)
+from mlconv.formats import ModelFile
+from mlconv.jsonable import from_json, to_json
+from mlconv.model import identify
+from mlconv.registry import Converter, Route
+from mlconv.result import Artifact, Attempt, Conversion, Source, Step
+from mlconv.tensors import TensorSpec
+
+COMMON = frozenset({"metadata", "data", "samples", "seed", "atol", "rtol", "parity"})
+"""Options that the pipeline itself carries out, whatever the converter."""
+
+_SUFFIX = {"onnx": ".onnx"}
+_FINISH = {"onnx": "mlconv.convert.finish_job:finish"}
+_PRELOAD = {"onnx": ("numpy", "onnx", "onnxruntime", "mlconv.convert.finish_job")}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a user asks of a conversion beyond the model's own options."""
+
+    output: str | None = None
+    force: bool = False
+    via: str | None = None
+    write_anyway: bool = False
+    limits: worker.Limits = field(default_factory=worker.Limits)
+    listener: worker.Listener = worker.silent
+
+
+def convert(source: str, target: str, options: Options, call: Call) -> Conversion:
+    """Convert, prove and write.
+
+    Returns:
+        The whole result. ``ok`` is False where the evidence says no; then nothing was written, unless asked for.
+
+    Raises:
+        MlconvError: Everything that is no verdict, see ``mlconv.errors``.
+    """
+    start = time.perf_counter()
+    model = identify(source)
+    routes = _routes(model, target, options, call.via)
+    assert_trusted(model, options)
+    place = (
+        Path(call.output)
+        if call.output
+        else Path(output.default_name(model, _SUFFIX[target], _opset(model, options)))
+    )
+    output.assert_free(place, model, force=call.force)
+    with (
+        output.scratch_beside(place) as scratch,
+        worker.start(call.limits, preload=_PRELOAD[target]) as finisher,
+    ):
+        made = _first_that_works(routes, model, options, call, scratch)
+        origin = _source(model, made.sourced)
+        finished = _finish(
+            finisher, target, _finish_payload(origin, made, options, place, scratch / "finished"), call
+        )
+        files = [scratch / "finished" / name for name in finished["files"]]
+        failure = verdict(finished["checks"])
+        conversion = Conversion(
+            failure is None, origin, _artifact(finished, files, target, place), made.steps, finished["checks"],
+            (*made.sourced.warnings, *finished["warnings"]), time.perf_counter() - start, failure,
+        )  # fmt: skip
+        if failure is None or call.write_anyway:
+            output.put(files, place, {**conversion.to_json(), **_circumstances(options)})
+            return conversion
+    return replace(conversion, artifact=replace(conversion.artifact, written=False))
+
+
+# ------------------------------------------------------------------ before anything runs
+
+
+def _routes(model: ModelFile, target: str, options: Options, via: str | None) -> tuple[Route, ...]:
+    """The routes that are installed and accept every option that was given.
+
+    Raises:
+        CompiledForEdgeTpu, WrongFormat: There is no route.
+        OptionNotAccepted: No route takes an option.
+        MissingPackage: None is installed.
+    """
+    found = registry.routes(model.format, target, via)
+    if not found and model.format == "tflite-edgetpu":
+        raise CompiledForEdgeTpu(
+            f"`{model.ref}` is compiled for the Edge TPU",
+            why="its operators are machine code of that chip; the network is no longer in the file",
+            fix="convert the .tflite file that was given to edgetpu_compiler",
+        )
+    if not found:
+        takes = sorted(
+            {converter.source for converter in registry.converters() if converter.target == target}
+        )
+        raise WrongFormat(f"`{model.ref}` is {model.format}, which is not converted to {target}",
+                          why=f"these are: {', '.join(takes)}", fix="mlconv formats")  # fmt: skip
+    accepting = [route for route in found if not _refused(options, route)]
+    if not accepting:
+        _refuse(options, found[0], target)
+    runnable = [route for route in accepting if not any(converter.missing() for converter in route)]
+    if not runnable:
+        for converter in accepting[0]:
+            registry.require(converter)
+    return tuple(runnable)
+
+
+def _refused(options: Options, route: Route) -> list[str]:
+    accepted = COMMON.union(*(converter.accepts for converter in route))
+    defaults = Options()
+    names = [
+        field.name
+        for field in fields(Options)
+        if getattr(options, field.name) != getattr(defaults, field.name)
+    ]
+    return [name for name in names if name not in accepted]
+
+
+def _refuse(options: Options, route: Route, target: str) -> None:
+    flags = ", ".join(f"`--{name.replace('_', '-')}`" for name in _refused(options, route))
+    names = ", ".join(f"`{converter.name}`" for converter in route)
+    takes = sorted(COMMON.union(*(converter.accepts for converter in route)) - {"parity", "optimize"})
+    raise OptionNotAccepted(f"{flags} means nothing to {names}, which converts {route[0].source} to {target}",
+                            why=f"it takes --{', --'.join(name.replace('_', '-') for name in takes)}",
+                            fix=f"leave {flags.replace('`', '')} out")  # fmt: skip
+
+
+def _opset(model: ModelFile, options: Options) -> int | None:
+    if options.opset is not None or model.format != "onnx":
+        return options.opset or 18
+    from mlconv.model import describe
+
+    return describe(model).opset
+
+
+# ------------------------------------------------------------------ the first worker
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the converters of a route left: the last one's file (external data lies beside it), and how it came about."""
+
+    path: Path
+    sourced: Sourced
+    steps: tuple[Step, ...]
+
+
+def _first_that_works(
+    routes: Sequence[Route], model: ModelFile, options: Options, call: Call, scratch: Path
+) -> _Made:
+    """Try the routes in turn; the record keeps every attempt.
+
+    Raises:
+        MlconvError: That of the first route, where none works. Input, usage and limits end the search at once:
+            no other converter would read a broken file.
+    """
+    attempts: list[Attempt] = []
+    first: ConversionError | None = None
+    for number, route in enumerate(routes):
+        folder = scratch / f"route{number}"
+        folder.mkdir()
+        try:
+            return _walk(route, model, options, call, folder, tuple(attempts))
+        except ConversionError as error:
+            first = first or error
+            attempts.append(Attempt(route[0].name, error.id, error.what))
+    assert first is not None
+    if len(attempts) > 1:
+        tried = "; ".join(f"`{attempt.converter}`: {attempt.what}" for attempt in attempts[1:])
+        first.why = f"{first.why + '; ' if first.why else ''}tried next: {tried}"
+    raise first
+
+
+def _walk(
+    route: Route, model: ModelFile, options: Options, call: Call, folder: Path, attempts: tuple[Attempt, ...]
+) -> _Made:
+    """Each converter of the route in a worker of its own; the first one also runs the source."""
+    told: list[Sourced] = []
+    steps: list[Step] = []
+    path = folder
+    for number, converter in enumerate(route):
+        path = folder / f"step{number}{_SUFFIX.get(converter.target, '')}"
+        job = Job(model, converter.target, path, folder, options)
+        sourced = _convert_in_worker(converter, job, call, reference=number == 0)
+        told.append(sourced)
+        steps.append(Step(converter.source, converter.target, converter.name, sourced.exporter, dict(sourced.versions),
+                          round(sourced.seconds, 3), attempts if number == 0 else ()))  # fmt: skip
+        model = ModelFile(str(path), path, converter.target)  # type: ignore[arg-type]
+    return _Made(path, told[0], tuple(steps))
+
+
+def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference: bool) -> Sourced:
+    payload = {"run": converter.run, "job": to_json(job), "reference": reference}
+    call.listener(f"converting with {converter.name}")
+    try:
+        with worker.start(
+            call.limits, python=converter.interpreter(), preload=converter.needs[:1]
+        ) as started:
+            return from_json(
+                Sourced, started.run("mlconv.convert.source_job:convert", payload, call.listener)
+            )
+    except worker.JobRaised as error:
+        failed = ConverterFailed(f"`{converter.name}` could not convert `{job.source.ref}`", why=error.line, log=error.log,
+                                 fix="read the log; --debug shows where it happened")  # fmt: skip
+        failed.__notes__ = [error.traceback]
+        raise failed from error
+
+
+# ------------------------------------------------------------------ the second worker
+
+
+def _finish_payload(
+    source: Source, made: _Made, options: Options, place: Path, folder: Path
+) -> dict[str, Any]:
+    """What ``finish_job.Finish`` reads."""
+    folder.mkdir()
+    told = made.sourced
+    return {
+        "converted": str(made.path), "output": str(folder / place.name), "options": to_json(options),
+        "inputs": to_json(told.inputs), "outputs": to_json(told.outputs), "referenced": to_json(told.referenced),
+        "renames": not told.stable_names,
+        "provenance": {
+            "mlconv": __version__, "converters": {step.converter: step.versions for step in made.steps}, "date": today(),
+            "source": {"name": _plain_name(source), "format": source.format, "sha256": source.sha256},
+        },
+    }  # fmt: skip
+
+
+def _finish(finisher: worker.Worker, target: str, payload: dict[str, Any], call: Call) -> Any:
+    call.listener("checking the artifact and comparing it with the source")
+    try:
+        return finisher.run(_FINISH[target], payload, call.listener)
+    except worker.JobRaised as error:
+        failed = ConverterFailed("the converted model could not be finished", why=error.line, log=error.log,
+                                 fix="--no-optimize may help; --debug shows where it happened")  # fmt: skip
+        failed.__notes__ = [error.traceback]
+        raise failed from error
+
+
+def verdict(checks: dict[str, Any]) -> VerdictError | None:
+    """The first piece of evidence that says no: structure, then loading, then each output.
+
+    Each row of ``checks.parity.outputs`` that failed has figures or a fault in words.
+    """
+    structure, load, parity = checks["structure"], checks["load"], checks.get("parity")
+    if not structure["ok"]:
+        faults = [line["detail"] for line in structure["findings"] if line["ok"] is False]
+        return StructureFailed(f"the converted model is not valid ONNX: {'; '.join(faults)[:600]}",
+                               fix="--write-anyway keeps the file, mlconv check shows all findings")  # fmt: skip
+    if load is not None and not load["ok"]:
+        return LoadFailed(f"{load['runner']} does not run the converted model: {load['detail']}",
+                          fix="--write-anyway keeps the file for a look; another --opset or --no-optimize may do")  # fmt: skip
+    return parity_verdict(parity) if parity else None
+
+
+# ------------------------------------------------------------------ the result
+
+
+def _source(model: ModelFile, told: Sourced) -> Source:
+    digest, size = (
+        (None, None) if model.path is None else (output.digest(model.path), output.size(model.path))
+    )
+    return Source(model.ref, model.format, digest, size, told.weights, told.inputs, told.outputs)
+
+
+def _artifact(finished: Any, files: Sequence[Path], target: str, place: Path) -> Artifact:
+    told = finished["artifact"]
+    return Artifact(
+        str(place), target, output.digest(files[0]), files[0].stat().st_size, told["opset"], _specs(told["inputs"]),
+        _specs(told["outputs"]), told["operators"], (place.name, *(path.name for path in files[1:])),
+    )  # fmt: skip
+
+
+def _specs(items: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(from_json(TensorSpec, item) for item in items)
+
+
+def _plain_name(source: Source) -> str:
+    """The source without its folders: provenance travels with the artifact, paths of a machine do not."""
+    file, colon, name = (
+        source.ref.rpartition(":") if source.format == "torch-module" else (source.ref, "", "")
+    )
+    return Path(file).name + colon + name
+
+
+def today() -> str:
+    """The date in ISO 8601, UTC; ``SOURCE_DATE_EPOCH`` fixes it, for builds that must repeat."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = dt.datetime.now(dt.UTC)
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else moment
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _circumstances(options: Options) -> dict[str, Any]:
+    """What the record tells beyond the printed document."""
+    return {"options": to_json(options), "mlconv": __version__, "date": today()}

@@ -1,0 +1,33 @@
+"""What must be consented to before a worker touches a source."""
+
+from __future__ import annotations
+
+from mlconv.convert.job import Options
+from mlconv.errors import ModuleNeeded, UntrustedPickle, WrongFormat
+from mlconv.formats import ModelFile
+from mlconv.formats.safety import assert_safe
+from mlconv.model import identify
+
+
+def assert_trusted(model: ModelFile, options: Options) -> None:
+    """Refuse whatever would run code that nobody asked for, in the source and in its weights.
+
+    Raises:
+        InputError: See ``formats.safety``.
+        ModuleNeeded: Weights without the module that they belong to.
+    """
+    if model.format == "torch-weights" and options.module is None:
+        raise ModuleNeeded(
+            f"`{model.ref}` holds weights and no network", why="a state dict names tensors, not what computes with them",
+            fix=f"mlconv onnx {model.ref} --module FILE.py:CALLABLE --input x=1,3,224,224",
+        )  # fmt: skip
+    assert_safe(model, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
+    if options.weights is not None:
+        weights = identify(options.weights)
+        if weights.format == "torch-pickle" and not options.trust_pickle:
+            raise UntrustedPickle(f"the weights `{options.weights}` hold a pickle that would run code",
+                                  fix="--trust-pickle, if you know who made the file; or save the state dict as .safetensors")  # fmt: skip
+        if weights.format not in ("torch-weights", "torch-pickle"):
+            raise WrongFormat(f"`{options.weights}` is {weights.format}, and --weights takes a state dict",
+                              fix="--weights with a .safetensors, .pt or .pth file")  # fmt: skip
+        assert_safe(weights, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
