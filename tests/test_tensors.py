@@ -93,3 +93,7 @@ def test_axes_carry_the_range_that_the_option_gave() -> None:
 
 def test_a_shape_is_shown_as_the_option_takes_it() -> None:
     assert [show_shape(shape) for shape in (("n", 3, None), (), None)] == ["n,3,?", "scalar", "?"]
+
+
+def test_a_range_may_stand_after_the_first_axis_of_an_unnamed_input() -> None:
+    assert parse_input("b,3,h=8..64/4,16") == InputOption(None, (Axis("b"), 3, Axis("h", 8, 64, 4), 16))

@@ -90,7 +90,7 @@ _TENSORFLOW = "pip install 'mlconv[tensorflow,cpu]'"
 _TFLITE = "pip install 'mlconv[tflite,tensorflow,cpu]'"
 _CPU = "pip install 'mlconv[cpu]'"
 
-_MODULE = frozenset({"input", "opset", "precision", "optimize", "weights", "trust_pickle"})
+_MODULE = frozenset({"input", "outputs", "opset", "precision", "optimize", "weights", "trust_pickle"})
 _GRAPH = frozenset({"input", "opset", "precision", "optimize", "outputs"})
 
 CONVERTERS: tuple[Converter, ...] = (
@@ -98,7 +98,7 @@ CONVERTERS: tuple[Converter, ...] = (
         Converter("torch-onnx", source, "onnx", "mlconv.convert.torch_to_onnx:run", ("torch", "onnxscript"),
                   _TORCH, accepts, python="TORCH")
         for source, accepts in {
-            "torch-export": _MODULE - {"weights", "trust_pickle"},
+            "torch-export": _MODULE - {"weights", "trust_pickle"} | {"signature"},
             "torchscript": _MODULE - {"weights", "trust_pickle"},
             "torch-module": _MODULE,
             "torch-weights": _MODULE | {"module"},

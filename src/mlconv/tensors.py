@@ -133,7 +133,7 @@ def _split(text: str) -> tuple[str | None, str, str | None]:
     """Name, shape and the part after the colon. A name may itself hold a colon (`serving_default_x:0=1,4`)."""
     name: str | None = None
     head, equals, tail = text.partition("=")
-    if equals and not _RANGE.match(text):
+    if equals and "," not in head and not _RANGE.match(text):
         name, text = head.strip(), tail
     shape, colon, rest = text.partition(":")
     return name, shape.strip(), rest.strip().replace("[", "").replace("]", "") if colon else None
@@ -200,11 +200,18 @@ def with_input_options(
     return tuple(changed)
 
 
-def axes_of(specs: tuple[TensorSpec, ...], options: tuple[InputOption, ...] = ()) -> dict[str, Axis]:
-    """Every named dynamic axis of a signature, with the range that `--input` gave it."""
+def axes_of(
+    specs: tuple[TensorSpec, ...], options: tuple[InputOption, ...] = (), *, ranged_only: bool = False
+) -> dict[str, Axis]:
+    """Every named dynamic axis of a signature, with the range that `--input` gave it.
+
+    Args:
+        ranged_only: Leave out the axes to which the options give no range.
+    """
     ranged = {dim.name: dim for option in options for dim in option.dims if isinstance(dim, Axis)}
     names = [dim for spec in specs for dim in spec.shape or () if isinstance(dim, str)]
-    return {name: ranged.get(name, Axis(name)) for name in names}
+    found = {name: ranged.get(name, Axis(name)) for name in names}
+    return {name: axis for name, axis in found.items() if not ranged_only or axis != Axis(name)}
 
 
 def show_shape(shape: tuple[Dim, ...] | None) -> str:

@@ -163,3 +163,18 @@ def test_booleans_are_compared_as_they_are() -> None:
     a = [np.array([True, False]), np.array([False, False])]
     assert one(a, list(a)).ok
     assert not one(a, [~a[0], a[1]]).ok
+
+
+def test_what_the_source_s_own_last_bit_explains_is_allowed_and_no_more() -> None:
+    a = [np.linspace(0, 1, 10, dtype=np.float32)[None] * (i + 1) for i in range(3)]
+    b: list[np.ndarray | None] = [x + np.float32(2e-4) for x in a]
+    assert not one(a, b).ok
+    assert one(a, b, noise=5e-5).ok
+    assert not one(a, [x + np.float32(5e-4) for x in a], noise=5e-5).ok
+
+
+def test_a_network_that_jumps_at_the_last_bit_is_not_excused_from_everything() -> None:
+    a = [np.linspace(0, 1, 10, dtype=np.float32)[None] * (i + 1) for i in range(3)]
+    row = one(a, [x + np.float32(0.1) for x in a], noise=1.0)
+    assert row.atol == pytest.approx(3e-3)
+    assert not row.ok

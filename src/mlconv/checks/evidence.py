@@ -23,6 +23,7 @@ class Answers:
         inputs, outputs: The reference's signature.
         files: One ``.npz`` a sample, see ``convert.source_job.Referenced``.
         spread, spread_share: Of each output; empty where the runtime has one kind of kernels.
+        noise: Of each output, how far it moved with the last bit of the inputs; empty where none is floating-point.
         data: ``random``, or the user's DATA.
         seed: Of random data.
     """
@@ -33,6 +34,7 @@ class Answers:
     files: tuple[Path, ...]
     spread: tuple[float, ...] = ()
     spread_share: tuple[float, ...] = ()
+    noise: tuple[float, ...] = ()
     data: str = "random"
     seed: int = 0
     notes: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ def judge(
         if spec.name not in dict(pairs):
             continue
         rule = Rule(computes, atol, rtol, spec.quantization.scale if _is_float(spec) and spec.quantization else _lsb(spec),
-                    _at(answers.spread, i), _at(answers.spread_share, i))  # fmt: skip
+                    _at(answers.spread, i), _at(answers.spread_share, i), _at(answers.noise, i))  # fmt: skip
         rows.append(compare(spec.name, reference[spec.name], candidate[spec.name], rule))
     return summed(rows, answers, runner.name, computes, dict(pairs))
 

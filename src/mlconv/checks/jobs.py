@@ -142,7 +142,7 @@ def answers(payload: Mapping[str, Any]) -> Any:
     progress.report(f"running {side.model.ref} in {runner.name}")
     told = refer(runner, inputs, axes_of(inputs, side.options.input), side.options, Path(payload["folder"]))
     return to_json(
-        Answers(runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share,
+        Answers(runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
                 side.options.data or "random", side.options.seed, told.notes)
     )  # fmt: skip
 

@@ -7,7 +7,8 @@ The tolerance is ``|candidate - reference| <= atol + rtol * |reference|``, eleme
 * Floating point: ``atol = k * range`` and ``rtol = k``, where ``range`` is the distance between the greatest
   and the least value that the reference gave over all samples. A fixed ``atol`` proves nothing: two unrelated
   softmaxes over 1,000 classes differ by less than 1e-3 everywhere. ``k`` follows what the artifact computes in,
-  see ``FACTOR``.
+  see ``FACTOR``. Where the source itself moves further when its inputs move by their last bit, rounding in
+  another order explains more, and ``atol`` is ``NOISE_FACTOR`` times that movement, up to ``NOISE_CAP`` of the range.
 * Quantized integers: in steps of the last bit. At most 2, or as far as the source runtime's own kernels lie
   apart on the same inputs, whichever is more: LiteRT's default and built-in kernels differ by up to 21 steps
   on a small int8 ResNet, so a candidate cannot be asked for less.
@@ -39,6 +40,11 @@ FACTOR: Mapping[str, float] = {
     # 7 fraction bits: 8 times fp16's rounding.
     "bf16": 8e-2,
 }
+NOISE_FACTOR = 8
+"""On a public hourglass network, whose outputs are 1/400 of what its layers add up, ONNX lay 1.2e-6 from TensorFlow where the
+last bit of the inputs moved TensorFlow itself by 3e-7 to 1.1e-6: 1 to 4 times. Twice that is the room."""
+NOISE_CAP = 1e-3
+"""A network with a decision inside (top-k, rounding) jumps at the last bit of an input; that must not excuse everything."""
 QUANTIZED_LSB = 2
 _INFORMATIVE = 10.0  # an output must move this many times further than the tolerance, or it can hide a fault
 
@@ -53,6 +59,7 @@ class Rule:
         step: Real value of one LSB of a quantized output; None where the output is not quantized.
         spread: How far the source runtime's own kernels lie apart, in the output's own unit; 0 where unknown.
         spread_share: The share of elements on which they differ at all.
+        noise: How far the source moved when the last bit of its floating-point inputs did; 0 where unknown.
     """
 
     computes: Computes = "fp32"
@@ -61,6 +68,7 @@ class Rule:
     step: float | None = None
     spread: float = 0.0
     spread_share: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class OutputParity:
         range: Greatest minus least value of the reference.
         worst_index: Sample, then the element's index: the element furthest outside (or nearest to) the tolerance.
         worst: Reference and candidate there.
-        spread: See ``Rule``.
+        spread, noise: See ``Rule``.
         step: Real value of one LSB; None where the output is not quantized.
         fault: In words, what is wrong beyond figures (NaN, shape, dtype, missing); None otherwise.
         fault_kind: ``not-finite``, ``signature`` or None.
@@ -101,6 +109,7 @@ class OutputParity:
     worst_index: tuple[int, ...] | None = None
     worst: tuple[float, float] | None = None
     spread: float | None = None
+    noise: float | None = None
     step: float | None = None
     fault: str | None = None
     fault_kind: str | None = None
@@ -169,7 +178,8 @@ def _finite_fault(name: str, reference: Sequence[Array], candidate: Sequence[Arr
 def _tolerance(reference: Sequence[Array], rule: Rule) -> tuple[float, float]:
     if _is_float(reference[0]):
         factor = FACTOR[rule.computes]
-        atol, rtol = factor * _range(reference), factor
+        extent = _range(reference)
+        atol, rtol = max(factor * extent, min(NOISE_FACTOR * rule.noise, NOISE_CAP * extent)), factor
         if rule.step is not None:
             atol = max(atol, QUANTIZED_LSB * rule.step)
         atol = max(atol, rule.spread)
@@ -232,6 +242,7 @@ def _figures(
         "max_lsb": max_abs / step if step else None,
         "argmax_agreement": agree / rows if rows else None,
         "range": _range(reference), "spread": rule.spread if rule.step is not None or rule.spread else None,
+        "noise": rule.noise or None,
     }  # fmt: skip
     told: dict[str, Any] = {name: _finite(value) for name, value in figures.items()}
     return told | {

@@ -103,7 +103,7 @@ def _evidence(job: Finish, files: Sequence[Path]) -> Evidence:
         return Evidence(tuple(files), structure, _run_once(runner, job), None)
     progress.report("comparing with the source")
     told = job.referenced
-    answers = Answers(told.runner, job.inputs, job.outputs, told.files, told.spread, told.spread_share,
+    answers = Answers(told.runner, job.inputs, job.outputs, told.files, told.spread, told.spread_share, told.noise,
                       job.options.data or "random", job.options.seed, told.notes)  # fmt: skip
     faults = _renamed(job, runner)
     taken = {spec.name for spec in runner.inputs}

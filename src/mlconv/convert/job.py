@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlconv.formats import ModelFile
-from mlconv.tensors import InputOption, TensorSpec
+from mlconv.tensors import Axis, InputOption, TensorSpec
 
 if TYPE_CHECKING:
     from mlconv.runners.base import Runner
@@ -75,6 +75,7 @@ class Converted:
         packages: Distributions whose versions the record tells.
         warnings: One sentence each.
         weights: Where a module's parameters came from; None where the source holds them itself.
+        axes: The ranges of dynamic axes that the source itself tells; ``--input`` overrides them.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -84,6 +85,7 @@ class Converted:
     packages: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     weights: str | None = None
+    axes: dict[str, Axis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Referenced:
         files: One ``.npz`` a sample: ``in0, in1, ...`` and ``out0, out1, ...`` in the signature's order.
         spread: Of each output, how far the runtime's own kernels lie apart; empty where it has one kind.
         spread_share: Of each output, the share of elements on which they differ.
+        noise: Of each output, how far it moved when the last bit of the floating-point inputs did.
         notes: What was left out, in words.
     """
 
@@ -102,6 +105,7 @@ class Referenced:
     files: tuple[Path, ...] = ()
     spread: tuple[float, ...] = ()
     spread_share: tuple[float, ...] = ()
+    noise: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -67,8 +67,8 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
     """
     start = time.perf_counter()
     model = identify(source)
-    routes = _routes(model, target, options, call.via)
     assert_trusted(model, options)
+    routes = _routes(model, target, options, call.via)
     place = (
         Path(call.output)
         if call.output

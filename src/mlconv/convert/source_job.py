@@ -24,6 +24,9 @@ from mlconv.jsonable import from_json, to_json
 from mlconv.runners.base import Outputs, Runner
 from mlconv.tensors import Axis, TensorSpec, axes_of
 
+_NOISE_SAMPLES = 3
+"""Samples on which the source is run twice: every size of a dynamic axis comes up once, and both kinds of values."""
+
 _LADDER = (8, 16, 32, 64, 128, 224, 256)
 """Sizes that networks with several strides commonly take, tried where the usual small ones do not run."""
 
@@ -39,7 +42,7 @@ def convert(payload: Mapping[str, Any]) -> Any:
     referenced = None
     if payload["reference"] and job.options.parity:
         progress.report(f"running the source in {converted.reference.name}")
-        axes = axes_of(inputs, job.options.input)
+        axes = {**axes_of(inputs), **converted.axes, **axes_of(inputs, job.options.input, ranged_only=True)}
         referenced = refer(converted.reference, inputs, axes, job.options, job.scratch)
     return to_json(
         Sourced(inputs, converted.outputs, converted.exporter, _versions(converted.packages), tuple(converted.warnings),
@@ -83,7 +86,8 @@ def refer(
         DataDoesNotFit, UnsupportedType: See ``checks.samples``.
     """
     notes: list[str] = []
-    files, spreads, shares = [], [], []
+    files: list[Path] = []
+    spreads, shares, noises = [], [], []
     for index, (sample, outputs) in enumerate(_answers(runner, inputs, axes, options, notes)):
         path = folder / f"sample-{index:04d}.npz"
         arrays = {f"in{i}": sample.feeds[spec.name] for i, spec in enumerate(inputs)}
@@ -94,10 +98,44 @@ def refer(
         if apart is not None:
             spreads.append([float(np.max(np.asarray(a, np.float64), initial=0.0)) for a in apart.values()])
             shares.append([float(np.mean(np.asarray(a) != 0)) if np.size(a) else 0.0 for a in apart.values()])
-    return Referenced(
-        runner.name, tuple(files), tuple(map(max, zip(*spreads, strict=True))),
-        tuple(map(max, zip(*shares, strict=True))), tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+        elif index < _NOISE_SAMPLES:
+            noises += _noise(runner, sample, outputs)
+    return Referenced(runner.name, tuple(files), _greatest(spreads), _greatest(shares), _greatest(noises), tuple(dict.fromkeys(notes)))
+
+
+def _greatest(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Of each output, over all samples."""
+    return tuple(max(column) for column in zip(*rows, strict=True))
+
+
+def _noise(runner: Runner, sample: Sample, outputs: Outputs) -> list[list[float]]:
+    """How far each output moves when every floating-point input moves by its last bit, up or down at random.
+
+    That is what rounding at the inputs alone does to this network; none where no input is floating-point.
+    """
+    rng = np.random.default_rng(0)
+    moved = {name: array * _last_bits(array, rng) if _is_real(array) else array for name, array in sample.feeds.items()}
+    if not any(_is_real(array) and array.size for array in sample.feeds.values()):
+        return []
+    others = runner.run({name: np.asarray(array, sample.feeds[name].dtype) for name, array in moved.items()})
+    return [[_distance(a, b) for a, b in zip(outputs.values(), others.values(), strict=True)]]
+
+
+def _last_bits(array: Any, rng: np.random.Generator) -> Any:
+    return 1 + np.finfo(array.dtype).eps * rng.choice([-1.0, 1.0], np.shape(array))
+
+
+def _is_real(array: Any) -> bool:
+    return bool(np.issubdtype(np.asarray(array).dtype, np.floating))
+
+
+def _distance(a: Any, b: Any) -> float:
+    """The greatest difference of two outputs of one shape that are finite; 0 where nothing can be said."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or not a.size or not _is_real(a):
+        return 0.0
+    apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    return float(apart[np.isfinite(apart)].max(initial=0.0))
 
 
 def _plain(array: Any) -> Any:

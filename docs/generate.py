@@ -1,0 +1,236 @@
+"""Writes docs/reference from the program itself: the error catalogue, the JSON Schemas, the commands' help.
+
+``python docs/generate.py`` writes the pages; with ``--check`` it writes none and exits 1 where one is stale.
+"""
+
+# ruff: noqa: INP001  a script, no module of a package
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from mlconv import catalogue, schemas  # noqa: E402  the checkout's own, installed or not
+from mlconv.schemas import Schema  # noqa: E402
+
+FOLDER = ROOT / "docs" / "reference"
+NOTICE = "<!-- Written by docs/generate.py: change what it reads, and run `make docs`. -->"
+FAMILIES = {
+    "0": "The call",
+    "1": "The source",
+    "2": "The conversion",
+    "3": "The evidence",
+    "4": "Quantization",
+    "5": "Edge TPU",
+    "6": "Measurement",
+    "7": "The worker",
+    "9": "The environment",
+}
+PRINTED_BY: dict[str, tuple[str, ...]] = {"convert": ("onnx",), "error": ()}
+COLUMNS = 100
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where the pages are; default: docs/reference"
+    )
+    options = parser.parse_args()
+    stale = []
+    for name, text in pages().items():
+        path = options.folder / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(path)
+        if not options.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for page in stale:
+        _say(f"{page} is stale: python docs/generate.py" if options.check else f"wrote {page}")
+    return 1 if options.check and stale else 0
+
+
+def pages() -> dict[str, str]:
+    """File name to content. The commands' page is left out where the command line does not start here."""
+    found = {"errors.md": errors_page(), "json.md": json_page()}
+    commands = cli_page()
+    if commands is None:
+        _say("docs/reference/cli.md is left as it is: `python -m mlconv --help` does not run here")
+        return found
+    return {**found, "cli.md": commands}
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _page(title: str, introduction: str, parts: Iterable[str]) -> str:
+    return "\n\n".join([f"# {title}", NOTICE, introduction, *parts]) + "\n"
+
+
+# ------------------------------------------------------------------ errors
+
+
+def errors_page() -> str:
+    """Every error with its cause, an example and cures."""
+    codes = _table(("code", "means"), [(str(code), means) for code, means in catalogue.EXIT_CODES.items()])
+    introduction = (
+        "Every failure has an id that stays the same from version to version, and one shape: `error[ID]`, "
+        "what failed with the value in it, why where that is known, and what to type next. "
+        "`mlconv explain ID` prints what stands here. With `--json` a failure is the document "
+        f"[`mlconv.error/1`](json.md#error).\n\n## Exit codes\n\n{codes}"
+    )
+    return _page("Errors", introduction, _errors())
+
+
+def _errors() -> Iterator[str]:
+    family = ""
+    for entry in catalogue.ENTRIES:
+        if entry.id[3] != family:
+            family = entry.id[3]
+            yield f"## {FAMILIES[family]}"
+        cures = "\n".join(f"- {cure}" for cure in entry.cures)
+        yield (
+            f"### {entry.id} {entry.kind.code}\n\n**{_sentence(entry.title)}** (exit code {entry.kind.exit})\n\n"
+            f"{entry.cause}\n\n```console\n{entry.example}\n```\n\n{cures}"
+        )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# ------------------------------------------------------------------ documents
+
+
+def json_page() -> str:
+    """A table of keys for each document, then one for each part that several documents share."""
+    introduction = (
+        "With `--json` a command prints one document on stdout and nothing else there. Every document has `schema` "
+        "and `ok`; all but `mlconv.error/1` have `warnings` and `seconds`. Keys may be added within a version, so "
+        "ignore those that you do not know. `mlconv schema NAME` prints the JSON Schema of a document, by the name "
+        "below or by the command's.\n\n"
+        "The record `ARTIFACT.mlconv.json` beside an artifact is its [convert](#convert) document with three keys "
+        "more: `options`, `mlconv` (the version) and `date`.\n\n"
+        "In the tables `a.b` is the key `b` of the object `a`, and `a[].b` the key `b` of each entry of the list `a`."
+    )
+    documents = {name: schemas.schema(name) for name in schemas.NAMES}
+    parts = {part["title"]: part for schema in documents.values() for part in _parts(schema)}
+    return _page("JSON documents", introduction, _documents(documents, parts))
+
+
+def _documents(documents: dict[str, Schema], parts: dict[str, Schema]) -> Iterator[str]:
+    for name, schema in documents.items():
+        commands = ", ".join(f"`mlconv {command}`" for command in PRINTED_BY.get(name, (name,)))
+        printed = f"Printed by {commands}." if commands else "Printed by every command that fails."
+        yield f"## {name}\n\n`{schema['$id']}`: {schema['description']}. {printed}\n\n{_keys_table(schema)}"
+    yield "## Shared parts"
+    for title, part in sorted(parts.items()):
+        yield f"### {title}\n\n{_sentence(part['description'])}.\n\n{_keys_table(part)}"
+
+
+def _parts(schema: Schema) -> Iterator[Schema]:
+    """Every object below a schema that has a name of its own."""
+    inner = list(schema.get("properties", {}).values())
+    inner += [schema["items"]] if "items" in schema else []
+    for value in inner:
+        if "title" in value:
+            yield value
+        yield from _parts(value)
+
+
+def _keys_table(schema: Schema) -> str:
+    rows = [
+        (f"`{key}`", _kind(value), "yes" if required else "where known", _escaped(value["description"]))
+        for key, value, required in _keys(schema, "")
+    ]
+    return _table(("key", "type", "present", "meaning"), rows)
+
+
+def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema, bool]]:
+    """Every key below a schema with its path and whether it is required; shared parts are not entered."""
+    for key, value in schema.get("properties", {}).items():
+        yield f"{prefix}{key}", value, key in schema.get("required", ())
+        for inner, path in ((value, f"{prefix}{key}."), (value.get("items", {}), f"{prefix}{key}[].")):
+            if "title" not in inner:
+                yield from _keys(inner, path)
+
+
+def _kind(schema: Schema) -> str:
+    """A type in words, with a link to a shared part."""
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return " or ".join(_one_kind(kind, schema) for kind in kinds)
+
+
+def _one_kind(kind: str, schema: Schema) -> str:
+    if "title" in schema and kind == "object":
+        return f"[{schema['title']}](#{schema['title']})"
+    if kind == "array":
+        items = schema["items"]
+        return f"list of {_kind(items)}s" if isinstance(items["type"], str) else "list"
+    if kind == "object" and "additionalProperties" in schema:
+        return f"object of {_kind(schema['additionalProperties'])}s"
+    return kind
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---" for _ in head], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+# ------------------------------------------------------------------ commands
+
+
+def cli_page() -> str | None:
+    """The help of every command; None where the command line does not start."""
+    top = _help()
+    if top is None:
+        return None
+    names = re.findall(r"^  ([a-z][a-z-]*)  ", top.partition("\nCommands:\n")[2], re.MULTILINE)
+    parts = [f"## mlconv\n\n```text\n{top}\n```"]
+    for name in names:
+        told = _help(name)
+        if told is None:
+            return None
+        parts.append(f"## mlconv {name}\n\n```text\n{told}\n```")
+    introduction = (
+        "What `mlconv COMMAND --help` prints. Global options go before the command or after it. "
+        "Exit codes and errors: [errors](errors.md); the documents of `--json`: [JSON documents](json.md)."
+    )
+    return _page("Commands", introduction, parts)
+
+
+def _help(*words: str) -> str | None:
+    columns = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS)}
+    plain = {"NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8", "MLCONV_PLUGINS": "off"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlconv", *words, "--help"], capture_output=True, text=True, encoding="utf-8", check=False,
+        env={**os.environ, **columns, **plain, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    return (
+        "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        if done.returncode == 0
+        else None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""``torch-weights``: state dicts, whatever file they lie in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlconv.errors import ExternalDataMissing, PathEscape, listed
+from mlconv.formats import (
+    Description,
+    ModelFile,
+    archive,
+    mapped,
+    parameters,
+    safetensors_file,
+    torch_archive,
+    torch_checkpoint,
+)
+from mlconv.formats.archive import broken
+from mlconv.tensors import TensorSpec
+
+_NEEDS_MODULE = "weights name tensors, not what computes with them: conversion needs --module"
+_INDEX_LIMIT = 64 << 20  # bytes; an index has about 100 for a tensor
+
+
+def weights_index(path: Path) -> dict[str, TensorSpec]:
+    """Name, shape and dtype of every tensor of a ``torch-weights`` file, without loading any.
+
+    Where a checkpoint wraps its state dict, the names are those inside; where it holds several, each name begins with
+    the key of its own.
+
+    Raises:
+        Corrupt: The file is damaged.
+        PathEscape, ExternalDataMissing: As ``shards``.
+    """
+    head = bytes(mapped.read_only(path)[:64])
+    if is_index(head):
+        return {name: spec for shard in shards(path) for name, spec in weights_index(shard).items()}
+    if safetensors_file.is_safetensors(head):
+        return safetensors_file.read_header(path)[0]
+    return {
+        name: torch_checkpoint.spec(name, tensor) for name, tensor in read_checkpoint(path).tensors.items()
+    }
+
+
+def read_checkpoint(path: Path) -> torch_checkpoint.Checkpoint:
+    """The weights of a file whose format is ``torch-weights``.
+
+    Raises:
+        Corrupt: It holds none, or is damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    found = (
+        torch_archive.read_archive_pickle(archive.open_archive(path))
+        if archive.is_zip(head)
+        else torch_archive.read_pickle(path)
+    )
+    checkpoint = torch_checkpoint.find_checkpoint(found.root) if found.is_plain else None
+    if checkpoint is None:
+        raise broken(path, "it holds no state dict")
+    return checkpoint
+
+
+def is_index(head: bytes) -> bool:
+    """Whether a file can be an index of shards: it is a JSON object."""
+    return head.lstrip()[:1] == b"{"
+
+
+def shards(path: Path) -> tuple[Path, ...]:
+    """The files that an index (``model.safetensors.index.json``) names, each once.
+
+    Raises:
+        Corrupt: It is no index.
+        PathEscape: One does not lie in the index's folder, links followed.
+        ExternalDataMissing: One is not there.
+    """
+    names = list(dict.fromkeys(_names(path)))
+    found = []
+    for name in names:
+        file = path.parent / name
+        if archive.leads_outside(name) or not file.resolve().is_relative_to(path.parent.resolve()):
+            raise PathEscape(
+                f"`{path}` names `{name}`, outside its folder",
+                fix="put every shard into the folder of the index; do not use an index that you did not expect to do this",
+            )
+        if not file.is_file() or is_index(bytes(mapped.read_only(file)[:64])):
+            raise ExternalDataMissing(
+                f"`{path}` names `{name}`, which is not there", fix=f"put `{name}` beside `{path.name}`"
+            )
+        found.append(file)
+    return tuple(found)
+
+
+def describe(model: ModelFile, signature: str | None = None) -> Description:
+    """The parameters of a state dict; its tensors are told by ``weights_index``.
+
+    Raises:
+        Corrupt, PathEscape, ExternalDataMissing: As ``weights_index``.
+    """
+    del signature
+    path = mapped.path_of(model)
+    head = bytes(mapped.read_only(path)[:64])
+    if not is_index(head) and not safetensors_file.is_safetensors(head):
+        return _describe_checkpoint(path)
+    files = shards(path) if is_index(head) else (path,)
+    specs = list(weights_index(path).values())
+    metadata = {} if is_index(head) else safetensors_file.read_header(path)[1]
+    notes = [f"state dict of {len(specs)} tensors: {torch_checkpoint.dtype_counts(specs)}"]
+    notes += [f"in {len(files)} files beside the index"] if is_index(head) else []
+    notes.append(_NEEDS_MODULE)
+    size = sum(file.stat().st_size for file in {path, *files})
+    return Description(
+        "torch-weights", parameters=parameters.count(specs), bytes=size, metadata=metadata, notes=tuple(notes)
+    )
+
+
+def _describe_checkpoint(path: Path) -> Description:
+    found = read_checkpoint(path)
+    specs = torch_checkpoint.distinct(found.tensors)
+    notes = (
+        [f"state dict of {len(found.tensors)} tensors: {torch_checkpoint.dtype_counts(specs)}"]
+        if specs
+        else ["state dict without tensors"]
+    )
+    if found.under:
+        notes.append(f"the weights stand under {'.'.join(f'`{key}`' for key in found.under)}")
+    if found.beside:
+        notes.append(f"beside the weights it holds {listed(found.beside)}")
+    notes.append(_NEEDS_MODULE)
+    return Description(
+        "torch-weights", parameters=parameters.count(specs), bytes=path.stat().st_size, notes=tuple(notes)
+    )
+
+
+def _names(path: Path) -> Iterator[str]:
+    if path.stat().st_size > _INDEX_LIMIT:
+        raise broken(path, f"an index of weights is at most {_INDEX_LIMIT:,} bytes long")
+    try:
+        for name in json.loads(path.read_bytes())["weight_map"].values():
+            if not isinstance(name, str):
+                raise TypeError(f"{name!r} is no file name")
+            yield name
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise broken(path, f"its `weight_map` cannot be read: {error}") from error
