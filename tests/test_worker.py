@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from mlconv import worker
-from mlconv.errors import Corrupt, Crashed, OutOfMemory, TimedOut, UnusableInterpreter
+from mlconv.errors import ConverterFailed, Corrupt, Crashed, OutOfMemory, TimedOut, UnusableInterpreter
 
 JOBS = """
 import ctypes, os, sys, time
 from mlconv import progress
-from mlconv.errors import Corrupt
+from mlconv.errors import ConverterFailed, Corrupt
 
 def echo(payload):
     print("to stdout"); sys.stderr.write("to stderr\\n")
@@ -25,6 +25,9 @@ def echo(payload):
 
 def refuse(payload):
     raise Corrupt("the file is cut off", why="9 bytes of 12", fix="copy it again")
+
+def fail(payload):
+    raise ConverterFailed("the exporter gave up", fix="another --opset")
 
 def raise_value_error(payload):
     raise ValueError("first line\\nsecond line")
@@ -89,12 +92,18 @@ def test_modules_named_beforehand_are_there_and_missing_ones_do_no_harm() -> Non
     assert "fractions" in run("echo", preload=("fractions", "no_such_module"))["modules"]
 
 
-def test_an_error_of_ours_comes_back_as_itself_with_its_log() -> None:
+def test_an_error_of_ours_comes_back_as_itself() -> None:
     with pytest.raises(Corrupt, match="the file is cut off") as caught:
         run("refuse")
     assert (caught.value.why, caught.value.fix) == ("9 bytes of 12", "copy it again")
+    assert caught.value.log is None
+
+
+def test_a_failed_conversion_keeps_its_log() -> None:
+    with pytest.raises(ConverterFailed, match="gave up") as caught:
+        run("fail")
     assert caught.value.log is not None
-    assert "Corrupt" in Path(caught.value.log).read_text()
+    assert "ConverterFailed" in Path(caught.value.log).read_text()
 
 
 def test_another_exception_keeps_its_type_and_its_first_line() -> None:
@@ -144,8 +153,8 @@ def test_logs_beyond_the_last_twenty_are_removed(tmp_path: Path) -> None:
     logs.mkdir(parents=True)
     for number in range(30):
         (logs / f"20000101-000000-{number:02}.log").touch()
-    with pytest.raises(Corrupt):
-        run("refuse")
+    with pytest.raises(ConverterFailed):
+        run("fail")
     kept = sorted(path.name for path in logs.iterdir())
     assert len(kept) == 20
     assert not kept[-1].startswith("2000")

@@ -125,7 +125,7 @@ RUNNERS: tuple[RunnerSpec, ...] = (
                ("ai_edge_litert|tflite_runtime|tensorflow",), "pip install 'mlconv[tflite]'",
                "TENSORFLOW"),
     RunnerSpec("torch-cpu", ("torch-export", "torchscript", "torch-module", "torch-weights", "torch-pickle"),
-               "mlconv.convert.torch_source:open_runner", ("torch",), "pip install 'mlconv[torch]'", "TORCH"),
+               "mlconv.convert.torch_import.source:open_runner", ("torch",), "pip install 'mlconv[torch]'", "TORCH"),
     RunnerSpec("tensorflow-cpu", ("saved-model",), "mlconv.convert.saved_model_to_onnx:open_runner", ("tensorflow",),
                "pip install 'mlconv[tensorflow]'", "TENSORFLOW"),
     RunnerSpec("keras-cpu", ("keras", "keras-h5"), "mlconv.convert.keras_to_onnx:open_runner", ("tensorflow", "keras"),

@@ -182,6 +182,7 @@ _OUTPUT_PARITY = _object(
         ),
         "worst": {**_PAIR, "type": ["array", "null"], "description": "reference and candidate there"},
         "spread": _or_null(_number("how far the reference runtime's own kernels lie apart on these samples")),
+        "noise": _or_null(_number("how far the source moved when the last bit of its inputs did")),
         "step": _or_null(
             _number("real value of one step of the last bit; null where the output is not quantized")
         ),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlconv.errors import Crashed, MlconvError, OutOfMemory, TimedOut, UnusableInterpreter
+from mlconv.errors import ConversionError, Crashed, MlconvError, OutOfMemory, TimedOut, UnusableInterpreter
 from mlconv.paths import logs_folder
 
 _BOOT = """
@@ -137,12 +137,13 @@ class Worker:
         answer = json.loads(reply.read_text())
         if answer["ok"]:
             return answer["result"]
-        log = self.keep_log()
         if "error" in answer:
             error = MlconvError.from_json(answer["error"])
-            error.log = log
+            # a wrong call or a broken file is told in full; the log is for what a framework had to say
+            error.log = self.keep_log() if error.exit >= ConversionError.exit else None
             error.__notes__ = [answer["traceback"]]
             raise error
+        log = self.keep_log()
         told = answer["exception"]
         if told["type"] == "MemoryError":
             raise OutOfMemory("the worker ran out of memory", why=told["text"] or None, log=log,

@@ -331,7 +331,7 @@ def test_a_keras_2_function_that_reads_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_never_built_asks_for_an_export(keras: Any) -> None:
-    from mlconv.convert.keras_files import KerasModel
+    from mlconv.convert.tensorflow_import.keras_files import KerasModel
     from mlconv.convert.keras_to_onnx import signature
 
     with pytest.raises(ShapesNeeded, match="does not tell the shapes"):

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import pytest
 from tests.convert.onnx_models import branching, model, node, residual, shuffled
 
-from mlconv.convert.onnx_canonical import canonical
-from mlconv.convert.onnx_file import from_proto, serialized
-from mlconv.convert.onnx_names import Names
+from mlconv.convert.onnx_graph.canonical import canonical
+from mlconv.convert.onnx_graph.file import from_proto, serialized
+from mlconv.convert.onnx_graph.names import Names
 from mlconv.runners.onnx_session import OnnxSession
 
 

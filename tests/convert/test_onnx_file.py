@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.convert.onnx_models import model, node, residual
 
-from mlconv.convert import onnx_file
-from mlconv.convert.onnx_file import load, save
+from mlconv.convert.onnx_graph import file as onnx_file
+from mlconv.convert.onnx_graph.file import load, save
 from mlconv.errors import Corrupt, ExternalDataMissing, PathEscape
 from mlconv.runners.onnx_session import OnnxSession
 

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto
 from tests.convert.onnx_models import branching, model, node, residual
 
-from mlconv.convert.onnx_canonical import canonical
-from mlconv.convert.onnx_file import from_proto, serialized
-from mlconv.convert.onnx_fp16 import Halved, to_fp16
+from mlconv.convert.onnx_graph.canonical import canonical
+from mlconv.convert.onnx_graph.file import from_proto, serialized
+from mlconv.convert.onnx_graph.fp16 import Halved, to_fp16
 from mlconv.errors import ConverterFailed
 from mlconv.runners.onnx_session import OnnxSession
 

@@ -14,9 +14,10 @@ import pytest
 from tests.convert.onnx_models import branching, model, node, residual
 
 import mlconv
-from mlconv.convert import onnx_finish, onnx_optimize
+from mlconv.convert.onnx_graph import finish as onnx_finish
+from mlconv.convert.onnx_graph import optimize as onnx_optimize
 from mlconv.convert.job import Converted, Job, Options
-from mlconv.convert.onnx_file import save
+from mlconv.convert.onnx_graph.file import save
 from mlconv.convert.onnx_to_onnx import run
 from mlconv.errors import BadInputOption, UnknownInput, UnknownOutput, UnsupportedOperator
 from mlconv.formats import ModelFile
@@ -213,7 +214,7 @@ def test_an_optimizer_that_makes_the_model_much_larger_is_not_followed(tmp_path:
 def test_two_processes_with_other_hash_seeds_write_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(residual(11).SerializeToString())
     code = (
-        "import sys; from pathlib import Path; from mlconv.convert import onnx_finish as f; from mlconv.convert.job import Options;"
+        "import sys; from pathlib import Path; from mlconv.convert.onnx_graph import finish as f; from mlconv.convert.job import Options;"
         "v = f.variants(Path('m.onnx'), Options(precision='fp16')); f.save(v.optimized, Path(sys.argv[1]))"
     )
     for seed in "01":

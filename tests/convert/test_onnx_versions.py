@@ -9,9 +9,9 @@ import onnx
 import pytest
 from tests.convert.onnx_models import branching, model, node, residual
 
-from mlconv.convert.onnx_canonical import canonical
-from mlconv.convert.onnx_file import from_proto, serialized
-from mlconv.convert.onnx_versions import set_versions
+from mlconv.convert.onnx_graph.canonical import canonical
+from mlconv.convert.onnx_graph.file import from_proto, serialized
+from mlconv.convert.onnx_graph.versions import set_versions
 from mlconv.errors import OpsetOutOfReach, UnsupportedOpset
 from mlconv.runners.onnx_session import OnnxSession, onnxruntime_limits
 

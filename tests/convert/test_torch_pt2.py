@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mlconv.convert import torch_pt2  # noqa: E402
+from mlconv.convert.torch_import import pt2 as torch_pt2  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     Corrupt,
     InputError,

@@ -15,9 +15,11 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
-from mlconv.convert import torch_ref, torch_script, torch_weights  # noqa: E402
+from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
+from mlconv.convert.torch_import import script as torch_script  # noqa: E402
+from mlconv.convert.torch_import import weights as torch_weights  # noqa: E402
 from mlconv.convert.job import Options  # noqa: E402
-from mlconv.convert.torch_source import open_runner  # noqa: E402
+from mlconv.convert.torch_import.source import open_runner  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     Corrupt,
     ExternalDataMissing,
@@ -68,7 +70,7 @@ def test_a_ref_names_a_package_too():
 
 
 def test_the_seed_decides_the_parameters():
-    same = [torch_ref.build(f"{NETS}:Residual", seed).stem.weight for seed in (5, 5, 6)]
+    same = [next(torch_ref.build(f"{NETS}:Residual", seed).parameters()) for seed in (5, 5, 6)]
     assert torch.equal(same[0], same[1])
     assert not torch.equal(same[1], same[2])
 

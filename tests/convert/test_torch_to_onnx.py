@@ -18,7 +18,7 @@ ort = pytest.importorskip("onnxruntime")
 import torch  # noqa: E402
 
 from mlconv.checks.samples import draw  # noqa: E402
-from mlconv.convert import torch_ref  # noqa: E402
+from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
 from mlconv.convert.job import Converted, Job, Options  # noqa: E402
 from mlconv.convert.torch_to_onnx import run  # noqa: E402
 from mlconv.errors import (  # noqa: E402

@@ -124,6 +124,8 @@ class Unsupported(nn.Module):
 
 
 class Counts(nn.Module):
+    runs: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("runs", torch.zeros(1))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlconv.checks.onnx_faults import graph_faults, unknown_operators
-from mlconv.convert.onnx_file import external_faults
+from mlconv.convert.onnx_graph.file import external_faults
 from mlconv.errors import Corrupt
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _runtime_limits() -> tuple[int, int] | None:
 
 
 def _used_domains(proto: ModelProto) -> list[str]:
-    from mlconv.convert.onnx_file import graphs
+    from mlconv.convert.onnx_graph.file import graphs
 
     found = {node.domain for graph in graphs(proto) for node in graph.node}
     return sorted({"" if domain == "ai.onnx" else domain for domain in found})
@@ -181,7 +181,7 @@ def _imports(proto: ModelProto) -> str:
 
 
 def _kinds(proto: ModelProto) -> str:
-    from mlconv.convert.onnx_file import nodes
+    from mlconv.convert.onnx_graph.file import nodes
 
     return f"{len({(node.domain, node.op_type) for node in nodes(proto)})} kinds, all known"
 

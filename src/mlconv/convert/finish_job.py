@@ -20,8 +20,8 @@ from mlconv.checks.parity import OutputParity
 from mlconv.checks.samples import draw, sizes_for
 from mlconv.checks.structure import Finding, check_structure
 from mlconv.convert.job import Options, Referenced
-from mlconv.convert.onnx_file import save
-from mlconv.convert.onnx_finish import variants, with_provenance
+from mlconv.convert.onnx_graph.file import save
+from mlconv.convert.onnx_graph.finish import variants, with_provenance
 from mlconv.jsonable import from_json, to_json
 from mlconv.runners.onnx_session import OnnxSession, decisive
 from mlconv.tensors import TensorSpec, axes_of

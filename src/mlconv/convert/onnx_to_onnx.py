@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from mlconv.checks.onnx_faults import unknown_operators
 from mlconv.convert.job import Converted, Job
-from mlconv.convert.onnx_axes import with_inputs
-from mlconv.convert.onnx_canonical import canonical
-from mlconv.convert.onnx_file import load, save
-from mlconv.convert.onnx_outputs import cut
-from mlconv.convert.onnx_repair import repaired
-from mlconv.convert.onnx_versions import assert_supported, set_versions
+from mlconv.convert.onnx_graph.axes import with_inputs
+from mlconv.convert.onnx_graph.canonical import canonical
+from mlconv.convert.onnx_graph.file import load, save
+from mlconv.convert.onnx_graph.outputs import cut
+from mlconv.convert.onnx_graph.repair import repaired
+from mlconv.convert.onnx_graph.versions import assert_supported, set_versions
 from mlconv.errors import SourceDoesNotRun, UnsupportedOperator, listed
 from mlconv.runners.base import Runner
 from mlconv.runners.onnx_reference import OnnxReference

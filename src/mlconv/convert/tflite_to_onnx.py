@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mlconv.convert import tf2onnx_repairs
+from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.job import Converted, Job
-from mlconv.convert.tf2onnx_graph import PACKAGES, convert_tflite, laid_over
-from mlconv.convert.tf2onnx_signature import Port, unknown_output
-from mlconv.convert.tf2onnx_words import unsupported
-from mlconv.convert.tflite_plain import Plain, rewrite
+from mlconv.convert.tensorflow_import.graph import PACKAGES, convert_tflite, laid_over
+from mlconv.convert.tensorflow_import.signature import Port, unknown_output
+from mlconv.convert.tensorflow_import.words import unsupported
+from mlconv.convert.tensorflow_import.tflite_plain import Plain, rewrite
 from mlconv.errors import UnsupportedType, listed
 from mlconv.formats import mapped, tflite_read
 from mlconv.formats.tflite_graph import Model, Operator, Subgraph, Tensor

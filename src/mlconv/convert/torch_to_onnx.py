@@ -23,10 +23,12 @@ from collections.abc import Callable
 import onnx_ir as ir
 import torch
 
-from mlconv.convert import torch_dynamo, torch_graph, torch_trace
+from mlconv.convert.torch_import import dynamo as torch_dynamo
+from mlconv.convert.torch_import import graph as torch_graph
+from mlconv.convert.torch_import import trace as torch_trace
 from mlconv.convert.job import Converted, Job
-from mlconv.convert.torch_reference import Reference, reference
-from mlconv.convert.torch_source import Source, open_source
+from mlconv.convert.torch_import.reference import Reference, reference
+from mlconv.convert.torch_import.source import Source, open_source
 from mlconv.errors import ConversionError, DataDependentControlFlow, OpsetOutOfReach, UnsupportedType
 
 DEFAULT_OPSET = 18

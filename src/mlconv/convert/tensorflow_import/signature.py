@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from mlconv.convert.job import Job
-from mlconv.convert.onnx_versions import with_opset
-from mlconv.convert.tf2onnx_words import DEFAULT_OPSET
+from mlconv.convert.onnx_graph.versions import with_opset
+from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET
 from mlconv.errors import UnknownOutput, listed, nearest
 from mlconv.tensors import Dim, TensorSpec
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from mlconv.convert.onnx_shapes import inferred
+from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import UnknownOutput, listed, nearest
 
 

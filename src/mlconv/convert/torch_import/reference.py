@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from mlconv.convert.job import Options
-from mlconv.convert.torch_failures import user_raised
-from mlconv.convert.torch_inputs import example_sizes, examples
-from mlconv.convert.torch_source import Source
+from mlconv.convert.torch_import.failures import user_raised
+from mlconv.convert.torch_import.inputs import example_sizes, examples
+from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConverterFailed, MlconvError, UnsupportedType, listed
 from mlconv.runners.torch_eager import Flat, TorchRunner, as_tensor, choose, dtype_name, is_output
 from mlconv.tensors import Axis, Dim, TensorSpec

@@ -15,10 +15,11 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from mlconv.convert import torch_dynamo, torch_failures
-from mlconv.convert.torch_inputs import examples
-from mlconv.convert.torch_reference import Reference
-from mlconv.convert.torch_source import Source
+from mlconv.convert.torch_import import dynamo as torch_dynamo
+from mlconv.convert.torch_import import failures as torch_failures
+from mlconv.convert.torch_import.inputs import examples
+from mlconv.convert.torch_import.reference import Reference
+from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConversionError, ConverterFailed, DataDependentControlFlow, OpsetOutOfReach
 from mlconv.runners.torch_eager import to_numpy
 

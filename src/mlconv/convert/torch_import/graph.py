@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from mlconv.convert import torch_lower
+from mlconv.convert.torch_import import lower as torch_lower
 from mlconv.errors import ConverterFailed, OpsetOutOfReach
 from mlconv.tensors import TensorSpec
 

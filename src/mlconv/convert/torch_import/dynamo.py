@@ -10,9 +10,9 @@ import torch
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
-from mlconv.convert import torch_failures
-from mlconv.convert.torch_reference import Reference
-from mlconv.convert.torch_source import Source
+from mlconv.convert.torch_import import failures as torch_failures
+from mlconv.convert.torch_import.reference import Reference
+from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConverterFailed
 
 NAME = "torch dynamo exporter"

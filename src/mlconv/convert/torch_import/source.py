@@ -15,9 +15,13 @@ from pathlib import Path
 
 import torch
 
-from mlconv.convert import torch_inputs, torch_pt2, torch_ref, torch_script, torch_weights
+from mlconv.convert.torch_import import inputs as torch_inputs
+from mlconv.convert.torch_import import pt2 as torch_pt2
+from mlconv.convert.torch_import import ref as torch_ref
+from mlconv.convert.torch_import import script as torch_script
+from mlconv.convert.torch_import import weights as torch_weights
 from mlconv.convert.job import Options
-from mlconv.convert.torch_program import program_signature
+from mlconv.convert.torch_import.program import program_signature
 from mlconv.errors import (
     Corrupt,
     MissingFile,
@@ -102,7 +106,7 @@ def open_runner(model: ModelFile, options: Options) -> Runner:
     Raises:
         MlconvError: As ``open_source``; UserCodeRaised where `forward` raises on inputs of the given shapes.
     """
-    from mlconv.convert.torch_reference import reference
+    from mlconv.convert.torch_import.reference import reference
 
     with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory(prefix="mlconv-") as scratch:
         return reference(open_source(model, options, Path(scratch)), options).runner

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from mlconv.convert.onnx_shapes import inferred
+from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import ConverterFailed, listed
 
 if TYPE_CHECKING:

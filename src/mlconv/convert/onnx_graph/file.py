@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from mlconv.convert.onnx_walk import bodies
+from mlconv.convert.onnx_graph.walk import bodies
 from mlconv.errors import Corrupt, ExternalDataMissing, PathEscape, UnsupportedType
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from mlconv.convert.onnx_file import SINGLE_FILE_BYTES, in_memory, weight_bytes
+from mlconv.convert.onnx_graph.file import SINGLE_FILE_BYTES, in_memory, weight_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlconv.convert.job import Options
-from mlconv.convert.tf2onnx_words import decisive_line
+from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (
     ConverterFailed,
     MissingPackage,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from mlconv.convert.onnx_shapes import inferred, through_proto
+from mlconv.convert.onnx_graph.shapes import inferred, through_proto
 from mlconv.errors import OpsetOutOfReach, UnsupportedOpset, listed
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _unknown_reason(error: Exception, own: int, target: int) -> OpsetOutOfReach:
 
 
 def _hide(proto: ModelProto, kinds: set[str]) -> ModelProto:
-    from mlconv.convert.onnx_file import nodes
+    from mlconv.convert.onnx_graph.file import nodes
 
     copy = type(proto)()
     copy.CopyFrom(proto)
@@ -193,7 +193,7 @@ def _hide(proto: ModelProto, kinds: set[str]) -> ModelProto:
 
 
 def _reveal(proto: ModelProto) -> ModelProto:
-    from mlconv.convert.onnx_file import nodes
+    from mlconv.convert.onnx_graph.file import nodes
 
     for node in nodes(proto):
         if node.domain == _HIDDEN:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mlconv.convert import tf2onnx_repairs
+from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.job import Job, Options
-from mlconv.convert.tf2onnx_signature import Port, finish, with_axes
-from mlconv.convert.tf2onnx_words import DEFAULT_OPSET, reason, translated, unsupported
+from mlconv.convert.tensorflow_import.signature import Port, finish, with_axes
+from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET, reason, translated, unsupported
 from mlconv.errors import BadInputOption, MlconvError, OpsetOutOfReach, ShapesNeeded, listed
 from mlconv.runners.tensorflow import tf_dtype
 from mlconv.tensors import TensorSpec, show_shape, with_input_options

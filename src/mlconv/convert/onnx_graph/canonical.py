@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from mlconv.convert.onnx_names import Names, rename
-from mlconv.convert.onnx_shapes import inferred
-from mlconv.convert.onnx_walk import bodies, operands, subgraphs
+from mlconv.convert.onnx_graph.names import Names, rename
+from mlconv.convert.onnx_graph.shapes import inferred
+from mlconv.convert.onnx_graph.walk import bodies, operands, subgraphs
 
 _NO_DOMAIN = "ai.onnx"
 

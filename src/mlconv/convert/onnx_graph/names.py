@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import onnx_ir as ir
 
-from mlconv.convert.onnx_walk import bodies, subgraphs
+from mlconv.convert.onnx_graph.walk import bodies, subgraphs
 
 Names: TypeAlias = Literal["kept", "structural"]
 """``kept``: names that the source or its exporter gave stay, and are made unique. ``structural``: operators are called

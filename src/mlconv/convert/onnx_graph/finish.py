@@ -17,14 +17,14 @@ from typing import Any
 import onnx_ir as ir
 
 from mlconv.convert.job import Options
-from mlconv.convert.onnx_canonical import canonical
-from mlconv.convert.onnx_file import load, save
-from mlconv.convert.onnx_fp16 import Halved, to_fp16
-from mlconv.convert.onnx_names import Names
-from mlconv.convert.onnx_optimize import optimized
-from mlconv.convert.onnx_repair import repaired
-from mlconv.convert.onnx_shapes import is_unknown
-from mlconv.convert.onnx_versions import set_versions
+from mlconv.convert.onnx_graph.canonical import canonical
+from mlconv.convert.onnx_graph.file import load, save
+from mlconv.convert.onnx_graph.fp16 import Halved, to_fp16
+from mlconv.convert.onnx_graph.names import Names
+from mlconv.convert.onnx_graph.optimize import optimized
+from mlconv.convert.onnx_graph.repair import repaired
+from mlconv.convert.onnx_graph.shapes import is_unknown
+from mlconv.convert.onnx_graph.versions import set_versions
 from mlconv.errors import listed
 from mlconv.runners.onnx_session import onnxruntime_limits
 from mlconv.tensors import TensorSpec
@@ -58,7 +58,7 @@ def variants(
 
     Raises:
         Corrupt, PathEscape, ExternalDataMissing: The file cannot be read.
-        UnsupportedOpset, OpsetOutOfReach: See ``onnx_versions.set_versions``.
+        UnsupportedOpset, OpsetOutOfReach: See ``onnx_graph.versions.set_versions``.
         ConverterFailed: Half precision was asked for and is not possible.
     """
     limits = onnxruntime_limits()

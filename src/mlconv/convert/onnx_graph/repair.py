@@ -10,7 +10,7 @@ from collections import Counter
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from mlconv.convert.onnx_shapes import inferred
+from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import listed
 
 _LIFTED_FROM = (

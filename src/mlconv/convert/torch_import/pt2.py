@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import torch
 
-from mlconv.convert.torch_pt2_program import safe_program, to_cpu
+from mlconv.convert.torch_import.pt2_program import safe_program, to_cpu
 from mlconv.errors import (
     Corrupt,
     MlconvError,

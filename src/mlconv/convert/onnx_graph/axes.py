@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from mlconv.convert.onnx_shapes import inferred
+from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import BadInputOption
 from mlconv.tensors import InputOption, TensorSpec, show_shape, with_input_options
 
