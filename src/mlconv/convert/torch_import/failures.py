@@ -22,7 +22,7 @@ from mlconv.errors import (
 )
 from mlconv.tensors import TensorSpec, show_shape
 
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<eval_with_key>", "<frozen")
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<eval_with_key>", "<frozen")
 _INTEGERS = re.compile(
     r"scalar types?:? .*(Long|Int\b)|tensors used as indices must be long|Expected .* type .*(Long|Int)"
 )
@@ -139,7 +139,9 @@ def source_line(error: BaseException) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "without a message")[:400]
+    """The first line; of an error in TorchScript, which begins with a preamble and a listing, the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a message"]
+    return (lines[-1].removeprefix("RuntimeError: ") if "TorchScript" in lines[0] else lines[0])[:400]
 
 
 def _decisive_line(error: BaseException) -> str:
