@@ -39,7 +39,7 @@ def main(wanted: list[str]) -> None:
 
 
 def options(row: dict[str, Any]) -> list[str]:
-    """Shapes for TorchScript, which holds none; as the index gives them."""
+    """Shapes for TorchScript, which holds none."""
     if row["format"] != "TorchScript":
         return []
     shapes = [put["shape"] for put in row["inputs"] or []]

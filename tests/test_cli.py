@@ -1,10 +1,14 @@
 """The command line: globals, one shape of error, what it imports."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +119,52 @@ def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.startswith("torch-export")
+
+
+@pytest.mark.parametrize(
+    "words", ["--json formats extra", "--json onnx missing.onnx", "--json formats", "--help"]
+)
+def test_no_document_prints_a_traceback_into_a_closed_pipe(words: str) -> None:
+    command = f"{sys.executable} -m mlconv {words} | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_an_error_into_a_closed_pipe_keeps_its_exit_code() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mlconv", "--json", "formats", "extra"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_messages_into_a_closed_pipe_are_an_error_still() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mlconv", "onnx", "missing.onnx"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_an_interruption_has_the_shape_of_every_failure(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text(
+        "import pathlib, time\ndef rows():\n    pathlib.Path('here').touch()\n    time.sleep(300)\n    yield\n"
+    )
+    demo = Path(__file__).parents[1] / "src" / "mlconv" / "demo" / "digits.onnx"
+    command = [sys.executable, "-m", "mlconv", *words, "onnx", str(demo), "--data", "data.py:rows"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if (tmp_path / "here").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "MLC710" in (out if words else err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.py", "here"]

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from mlconv import registry
+from mlconv.checks.parity import Rule, compare
 from mlconv.demo import show
 from mlconv.demo.measure import as_input
+from mlconv.errors import ParityFailed
+from mlconv.jsonable import to_json
+from mlconv.result import Checked, CheckLine, Compared
 from mlconv.tensors import Quantization, TensorSpec
 
 RunCli = Callable[..., Any]
@@ -54,3 +58,26 @@ def test_pixels_become_what_each_model_takes() -> None:
     assert nhwc.shape == (1, 2, 2, 1)
     quantized = as_input(pixels, TensorSpec("x", (1, 2, 2, 1), "int8", Quantization(1 / 255, -128)))
     assert quantized.reshape(-1).tolist() == [-128, 63, 127, -64]
+
+
+def test_the_held_out_digits_are_as_many_as_the_verdict_counts_with() -> None:
+    with np.load(show.TEST_SET) as held_out:
+        assert len(held_out["label"]) == show.HELD_OUT
+
+
+@pytest.mark.parametrize(("lost", "ok"), [(-2, True), (0, True), (1, True), (2, False)])
+def test_an_artifact_that_names_more_than_one_digit_fewer_rightly_has_failed(lost: int, ok: bool) -> None:
+    row = to_json(compare("y", [np.ones(4, np.float32)], [np.ones(4, np.float32)], Rule()))
+    compared = Compared("a", "b", {"outputs": [row], "notes": []}, (), 0.0)
+    checked = Checked("b", "onnx", (CheckLine("load", True, ""),), (), 0.0)
+    held, detail = show._evidence(checked, compared, 350 / 360, (350 - lost) / 360)
+    assert held is ok
+    assert ("FEWER" in detail) is not ok
+
+
+def test_a_comparison_that_fails_fails_the_demo() -> None:
+    checked = Checked("b", "onnx", (CheckLine("load", True, ""),), (), 0.0)
+    failure = ParityFailed("`y` differs", fix="look")
+    held, detail = show._evidence(checked, Compared("a", "b", {}, (), 0.0, failure), 0.97, 0.97)
+    assert not held
+    assert detail == "sound, NOT the same: `y` differs"

@@ -1,6 +1,7 @@
 """A job in a fresh interpreter: results, errors, limits, crashes, and the end of the parent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,19 @@ def segfault(payload):
 def hang(payload):
     open(payload, "w").write(str(os.getpid()))
     time.sleep(300)
+
+def hang_with_child(payload):
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    open(payload, "w").write(str(child.pid))
+    time.sleep(300)
+
+def leave_child(payload):
+    import subprocess
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]).pid
+
+def nap(payload):
+    time.sleep(payload)
 
 def eat(payload):
     hog = [b"x" * (64 << 20) for _ in range(32)]
@@ -138,6 +152,13 @@ def test_the_time_limit_ends_the_job(tmp_path: Path) -> None:
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+def test_jobs_that_share_a_deadline_share_the_time() -> None:
+    limits = worker.Limits(seconds=2).from_now()
+    run("nap", 1.2, limits)
+    with pytest.raises(TimedOut, match="time limit of 2 s"):
+        run("nap", 1.2, limits)
+
+
 def test_the_memory_limit_ends_the_job() -> None:
     with pytest.raises(OutOfMemory, match=r"memory limit of 0\.5 GiB"):
         run("eat", limits=worker.Limits(bytes=512 << 20))
@@ -160,9 +181,38 @@ def test_logs_beyond_the_last_twenty_are_removed(tmp_path: Path) -> None:
     assert not kept[-1].startswith("2000")
 
 
+@pytest.mark.parametrize("spoilt", ["a file", "read-only", "log gone"])
+def test_a_cache_that_cannot_be_written_hides_no_error(
+    spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if spoilt == "a file":
+        (tmp_path / "cache").touch()
+    else:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        owner, name = (Path, "mkdir") if spoilt == "read-only" else (shutil, "copyfile")
+        monkeypatch.setattr(owner, name, refuse)
+    with pytest.raises(ConverterFailed, match="gave up") as caught:
+        run("fail")
+    assert caught.value.log is None
+    with pytest.raises(worker.JobRaised) as raised:
+        run("raise_value_error")
+    assert raised.value.log is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the guard is Linux's")
+def test_what_a_job_started_ends_with_it() -> None:
+    assert gone(run("leave_child"))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_the_worker_ends_within_five_seconds_of_its_parent_being_killed(tmp_path: Path) -> None:
-    code = f"from mlconv import worker\nwith worker.start() as w: w.run('worker_jobs:hang', {str(tmp_path / 'pid')!r})"
+@pytest.mark.parametrize("job", ["hang", "hang_with_child"])
+def test_the_worker_and_its_children_end_within_five_seconds_of_its_parent_being_killed(
+    job: str, tmp_path: Path
+) -> None:
+    code = f"from mlconv import worker\nwith worker.start() as w: w.run('worker_jobs:{job}', {str(tmp_path / 'pid')!r})"
     parent = subprocess.Popen([sys.executable, "-c", code])
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
         assert parent.poll() is None

@@ -1,19 +1,18 @@
 """Where an artifact goes, and how it gets there whole.
 
-Everything is written in a folder beside the output whose name begins with a dot, flushed, and renamed into
-place: a reader sees the old file or the new one. A killed run leaves only that folder, and the next run in the
-same place removes it.
+Everything is written in a folder beside the output (see ``mlconv.scratch``), flushed, and renamed into place: a
+reader sees the old file or the new one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from mlconv.errors import OutputExists, OutputIsSource, OutputUnwritable
 from mlconv.formats import ModelFile
 
 RECORD_SUFFIX = ".mlconv.json"
-_PREFIX = ".mlconv-"
-_LOCK = "lock"
 
 
 def default_name(source: ModelFile, suffix: str, opset: int | None = None) -> str:
@@ -45,14 +42,35 @@ def record_path(output: Path) -> Path:
     return output.with_name(output.name + RECORD_SUFFIX)
 
 
-def assert_free(output: Path, source: ModelFile, *, force: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an artifact is to go, and what must not be harmed on the way.
+
+    Attributes:
+        reads: Files and folders that the conversion reads, the source first; not even ``force`` allows to write there.
+        identity: Names the source; an artifact whose record has it is the source's own.
+        force: Whether something of another origin may be replaced.
+    """
+
+    path: Path
+    reads: tuple[Path, ...]
+    identity: str
+    force: bool = False
+
+    @property
+    def record(self) -> Path:
+        return record_path(self.path)
+
+
+def assert_free(target: Target) -> None:
     """Refuse an output that must not be written.
 
     Raises:
-        OutputIsSource: It is the source, or lies within it; not even `--force` allows that.
+        OutputIsSource: It or its record is a file that is read, or lies within a folder that is.
         OutputExists: Something is there that is not this source's own untouched artifact.
         OutputUnwritable: The folder is missing or cannot be written.
     """
+    output = target.path
     folder = output.parent
     if not folder.is_dir():
         raise OutputUnwritable(
@@ -60,114 +78,198 @@ def assert_free(output: Path, source: ModelFile, *, force: bool) -> None:
         )
     if not os.access(folder, os.W_OK):
         raise OutputUnwritable(f"the folder `{folder}` cannot be written", fix="-o in a folder of your own")
-    if source.path is not None and source.path.exists():
-        own, target = source.path.resolve(), output.resolve()
-        if own == target or (source.path.is_dir() and own in target.parents):
-            raise OutputIsSource(f"`{output}` is the source, which is never written to", fix="another -o")
+    _assert_not_read((output, target.record), target.reads)
     if output.is_dir():
         raise OutputExists(f"`{output}` is a folder", fix=f"-o {output / 'NAME.onnx'}")
-    if os.path.lexists(output) and not force and not _is_own(output, source):
-        raise OutputExists(f"`{output}` exists", fix="--force to replace it, or -o with another name")
-
-
-def _is_own(output: Path, source: ModelFile) -> bool:
-    """Whether the record says that this file was made from this source, and the file is as it was then."""
-    try:
-        record = json.loads(record_path(output).read_text())
-        made, origin = record["artifact"], record["source"]
-        same = origin["ref"] == source.ref or (
-            source.path is not None and origin["sha256"] == digest(source.path)
+    if target.record.is_dir():
+        raise OutputExists(
+            f"`{target.record}`, where the record goes, is a folder", fix="-o with another name"
         )
-        return bool(same) and made["sha256"] == digest(output)
-    except (OSError, ValueError, KeyError, TypeError):
+    if os.path.lexists(output) and not target.force and not _is_own(target):
+        raise _exists(output)
+
+
+def _exists(output: Path) -> OutputExists:
+    return OutputExists(f"`{output}` exists", fix="--force to replace it, or -o with another name")
+
+
+def _assert_not_read(outputs: Iterable[Path], reads: Sequence[Path]) -> None:
+    for output, read in itertools.product(outputs, reads):
+        own, place = read.resolve(), output.resolve()
+        if own == place or (read.is_dir() and own in place.parents) or _is_same_file(output, read):
+            raise OutputIsSource(
+                f"`{output}` is the source, which is never written to"
+                if read == reads[0]
+                else f"`{output}` is read by this conversion, and what is read is never written to",
+                fix="another -o",
+            )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Also under two spellings, where the file system holds them for one."""
+    try:
+        return one.samefile(other)
+    except OSError:
         return False
 
 
-@contextlib.contextmanager
-def scratch_beside(output: Path) -> Iterator[Path]:
-    """A folder on the output's file system, gone when the block is left. Those of killed runs are removed first.
-
-    Raises:
-        OutputUnwritable: It cannot be made.
-    """
-    _remove_stale(output.parent)
+def _is_own(target: Target) -> bool:
+    """Whether the record says that these files were made from this source, and they are as they were then."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output.parent))
-    except OSError as error:
-        raise OutputUnwritable(
-            f"`{output}` cannot be written", why=str(error), fix="-o in a folder of your own"
-        ) from error
-    try:
-        with _locked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        record = json.loads(target.record.read_text())
+        made: dict[str, str] = record["digests"]
+        return (
+            record["identity"] == target.identity
+            and target.path.name in made
+            and all(_is_untouched(target.path.with_name(name), sha256) for name, sha256 in made.items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: the kernel lets go of it when this process ends, however it ends."""
-    with (folder / _LOCK).open("w") as lock:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+def _is_untouched(path: Path, sha256: object) -> bool:
+    return path.is_file() and digest(path) == sha256
 
 
-def _remove_stale(parent: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), (folder / _LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+# ------------------------------------------------------------------ into place
 
 
-def put(made: Sequence[Path], output: Path, record: dict[str, Any]) -> tuple[Path, ...]:
+def put(made: Sequence[Path], target: Target, record: dict[str, Any]) -> tuple[Path, ...]:
     """Move an artifact and its record into place.
 
     Args:
         made: The artifact first, then files that it refers to by name (external data). Those are named by
             their content, so they never replace a file that an older artifact still needs.
-        record: What ``RECORD_SUFFIX`` beside the output will hold.
+        record: What ``RECORD_SUFFIX`` beside the output will hold, with ``identity`` and ``digests``.
 
     Returns:
         The files as they are now: the artifact, its companions.
 
     Raises:
-        OutputUnwritable: A rename failed; the old artifact stands.
+        OutputIsSource, OutputExists: As ``assert_free``: what came there meanwhile is kept.
+        OutputUnwritable: The old artifact and its record stand, unless the message says otherwise.
     """
-    record_file = record_path(output)
-    new_record = made[0].with_name("record.json")
-    new_record.write_text(json.dumps(record, indent=2) + "\n")
-    old = _companions(record_file, output)
-    companions = [output.with_name(path.name) for path in made[1:]]
+    output = target.path
+    scratch = made[0].parent
+    digests = {path.name: digest(path) for path in made}
+    new_record = scratch / "record.json"
+    told = {**record, "identity": target.identity, "digests": digests}
+    new_record.write_text(json.dumps(told, indent=2) + "\n")
+    places = [output.with_name(path.name) for path in made[1:]]
+    seen = _stamp(output)
+    assert_free(target)
+    old = _companions(target)
+    new = [
+        (path, place) for path, place in zip(made[1:], places, strict=True) if _is_vacant(path, place, target)
+    ]
+    with contextlib.ExitStack() as undo:
+        try:
+            for path in (*made, new_record):
+                _flush(path)
+            for path, place in new:
+                _link(path, place, replace=target.force)
+                undo.callback(_remove, place)
+            undo.callback(_restore, _set_aside(target.record, scratch), target.record)
+            if not target.force and _stamp(output) != seen:
+                raise _exists(output)
+            _link(made[0], output, replace=seen is not None or target.force)
+        except OSError as error:
+            raise _unwritable(output, error) from error
+        undo.pop_all()
     try:
-        for path in (*made, new_record):
-            _flush(path)
-        for path, place in zip(made[1:], companions, strict=True):
-            path.replace(place)
-        record_file.unlink(missing_ok=True)  # a record never describes another file than the one beside it
-        made[0].replace(output)
-        new_record.replace(record_file)
+        new_record.replace(target.record)
         _flush(output.parent)
     except OSError as error:
         raise OutputUnwritable(
-            f"`{output}` cannot be written", why=str(error), fix="-o in a folder of your own"
-        ) from error
-    for path in set(old) - set(companions):
-        path.unlink(missing_ok=True)
-    return (output, *companions)
+            f"`{output}` is written and its record is not", why=str(error),
+            fix=f"remove {target.record} if it is there, and run it again with --force",
+        ) from error  # fmt: skip
+    for path in set(old) - set(places):
+        _remove(path)
+    return (output, *places)
 
 
-def _companions(record_file: Path, output: Path) -> list[Path]:
-    """Files of the artifact that is about to be replaced, as its own record names them."""
+def _unwritable(output: Path, error: OSError) -> OutputUnwritable:
+    return OutputUnwritable(f"`{output}` cannot be written", why=str(error), fix="-o in a folder of your own")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells one file in a place from the next; None where there is none."""
     try:
-        names = json.loads(record_file.read_text())["artifact"].get("files", [])
-        return [output.with_name(name) for name in names if name != output.name and Path(name).name == name]
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _link(path: Path, place: Path, *, replace: bool) -> None:
+    """Move a file to where there is none, and to where there is one only if it may be replaced.
+
+    Raises:
+        OutputExists: There is one.
+    """
+    if replace:
+        path.replace(place)
+        return
+    try:
+        os.link(path, place)  # unlike a rename, it fails where something is
+    except FileExistsError as error:
+        raise _exists(place) from error
+    except OSError:  # a file system without hard links
+        if os.path.lexists(place):
+            raise _exists(place) from None
+        path.replace(place)
+
+
+def _is_vacant(path: Path, place: Path, target: Target) -> bool:
+    """Whether a companion must be put into its place: the same may be there.
+
+    Raises:
+        OutputIsSource, OutputExists: Something else is there.
+    """
+    if not os.path.lexists(place):
+        return True
+    if place.is_file() and digest(place) == digest(path):
+        return False
+    _assert_not_read([place], target.reads)
+    if not target.force or place.is_dir():
+        raise _exists(place)
+    return True
+
+
+def _set_aside(record: Path, scratch: Path) -> Path | None:
+    """Take the old record away: a record never describes another file than the one beside it."""
+    if not os.path.lexists(record):
+        return None
+    return record.replace(scratch / "old-record.json")
+
+
+def _restore(kept: Path | None, record: Path) -> None:
+    if kept is not None and not os.path.lexists(record):
+        with contextlib.suppress(OSError):
+            kept.replace(record)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _companions(target: Target) -> list[Path]:
+    """Files of the artifact that is about to be replaced: its record names them, and they are as it says."""
+    try:
+        made: dict[str, str] = json.loads(target.record.read_text())["digests"]
+        beside = {
+            target.path.with_name(name): sha256
+            for name, sha256 in made.items()
+            if name not in (target.path.name, target.record.name) and Path(name).name == name
+        }
+        reads = {path.resolve() for path in target.reads}
+        return [
+            path
+            for path, sha256 in beside.items()
+            if path.resolve() not in reads and _is_untouched(path, sha256)
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 

@@ -15,7 +15,12 @@ from mlconv.tensors import TensorSpec, show_shape
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an artifact came from."""
+    """Where an artifact came from.
+
+    Attributes:
+        weights: Where a module's parameters came from: a file, ``constructor``; None where the source holds them.
+        weights_sha256: Of that file; of shards, that of the sorted ``name:sha256`` lines, the index included.
+    """
 
     ref: str
     format: str
@@ -24,6 +29,7 @@ class Source:
     weights: str | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

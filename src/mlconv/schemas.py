@@ -174,8 +174,10 @@ _OUTPUT_PARITY = _object(
         "argmax_agreement": _or_null(
             _number("share of rows (last axis) whose greatest element is at the same place")
         ),
-        "atol": _or_null(_number("absolute tolerance as applied")),
+        "shown": _or_null(_number("share of elements that moved by more than the tolerance can hide")),
+        "atol": _or_null(_number("absolute tolerance as applied to the worst element's sample")),
         "rtol": _or_null(_number("relative tolerance as applied")),
+        "allowed": _or_null(_number("what both come to at the worst element")),
         "range": _or_null(_number("greatest minus least value of the reference")),
         "worst_index": _or_null(
             _list("sample, then the index of the element furthest outside tolerance", {"type": "integer"})
@@ -240,6 +242,11 @@ _SOURCE = _object(
                 "where a module's parameters came from: a file, or `constructor`; null where the source holds them"
             )
         ),
+        "weights_sha256": {
+            **_or_null(_SHA256),
+            "description": "of that file; of shards, that of the sorted `name:sha256` lines, the index included; "
+            "null where no file was read",
+        },
         "inputs": _signature("inputs"),
         "outputs": _signature("outputs"),
     },

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,10 +51,16 @@ class Limits:
     Attributes:
         seconds: Wall time from the moment the job is handed over.
         bytes: Resident memory of the worker and its children; None: 80 % of the machine's.
+        deadline: Where several jobs share the seconds: the moment of ``time.monotonic`` at which they are over.
     """
 
     seconds: float = 1800.0
     bytes: int | None = None
+    deadline: float | None = None
+
+    def from_now(self) -> Limits:
+        """The same for all jobs that are run from now on together."""
+        return replace(self, deadline=time.monotonic() + self.seconds)
 
 
 class JobRaised(Exception):
@@ -64,10 +70,10 @@ class JobRaised(Exception):
         type: Name of the exception's class.
         text: Its message, in the framework's own words.
         traceback: As Python prints it.
-        log: Where all that the worker printed stands.
+        log: Where all that the worker printed stands; None where it could not be kept.
     """
 
-    def __init__(self, type_: str, text: str, traceback: str, log: str) -> None:
+    def __init__(self, type_: str, text: str, traceback: str, log: str | None) -> None:
         super().__init__(f"{type_}: {text}")
         self.type, self.text, self.traceback, self.log = type_, text, traceback, log
 
@@ -113,12 +119,13 @@ class Worker:
 
     def _wait(self) -> None:
         memory = _MemoryWatch(self._process.pid, self._limits.bytes)
-        deadline = time.monotonic() + self._limits.seconds
+        limits = self._limits if self._limits.deadline is not None else self._limits.from_now()
+        assert limits.deadline is not None
         while self._process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_POLL_S)
                 break
-            if time.monotonic() > deadline:
+            if time.monotonic() > limits.deadline:
                 self.kill()
                 raise TimedOut(
                     f"no result within the time limit of {self._limits.seconds:g} s",
@@ -177,15 +184,21 @@ class Worker:
             with contextlib.suppress(ValueError):
                 self._listener(json.loads(line)["text"])
 
-    def keep_log(self) -> str:
-        """Copy the log to where it outlives the scratch folder, and return that path."""
-        folder = logs_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{self._process.pid}.log"
-        with contextlib.suppress(OSError):
+    def keep_log(self) -> str | None:
+        """Copy the log to where it outlives the scratch folder, and return that path.
+
+        None where that cannot be done: a cache that cannot be written hides no error.
+        """
+        try:
+            folder = logs_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{self._process.pid}.log"
             shutil.copyfile(self._scratch / "log.txt", kept)
+        except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+            return None
         for old in sorted(folder.glob("*.log"))[:-_KEPT_LOGS]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                old.unlink(missing_ok=True)
         return str(kept)
 
     def kill(self) -> None:

@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlconv import progress
 from mlconv.errors import MlconvError
@@ -83,11 +83,39 @@ def _end_at_eof() -> None:
     """The parent holds the other end of stdin: its death is an end of file, on every platform."""
     while sys.stdin.buffer.read(4096):
         pass
+    if _leads_its_group():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 
 
+def _leads_its_group() -> bool:
+    return hasattr(os, "getpgrp") and os.getpgrp() == os.getpid()
+
+
 def _end_with_parent() -> None:
-    """On Linux the kernel kills this process with its parent, even inside a long native call."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """On Linux the kernel kills this process with its parent, even inside a long native call.
+
+    That signal reaches this process alone. So a guard in the same group waits for its end, and ends what it started.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        worker = os.getpid()
+        if _leads_its_group() and os.fork() == 0:
+            _guard(worker, prctl)
+
+
+def _guard(worker: int, prctl: Callable[[int, int], object]) -> NoReturn:
+    """Wait until the worker has ended, however it did, and kill its group, this process with it."""
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        for pipe in (0, 1, 2):
+            os.close(pipe)
+        if os.getppid() == worker:  # else it had ended before the kernel was asked to tell
+            signal.sigwait({signal.SIGTERM})
+        os.killpg(worker, signal.SIGKILL)
+    finally:
+        os._exit(0)

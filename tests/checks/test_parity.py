@@ -51,7 +51,7 @@ def test_rounding_in_another_order_is_allowed() -> None:
 
 def test_half_precision_is_given_a_hundredth_of_the_range_and_no_more() -> None:
     a = [RNG.normal(0, 1, (4, 10)).astype(np.float32) for _ in range(4)]
-    assert one(a, [x.astype(np.float16) for x in a], computes="fp16").ok
+    assert one(a, [x.astype(np.float16).astype(np.float32) for x in a], computes="fp16").ok
     assert not one(a, [x + np.float32(0.1) for x in a], computes="fp16").ok
 
 
@@ -92,6 +92,7 @@ def test_infinity_on_one_side_alone_is_a_failure_and_on_both_is_none() -> None:
         (None, "missing"),
         (np.zeros((1, 4), np.float32), r"shape \[1, 4\] instead of \[1, 3\]"),
         (np.zeros((1, 3), np.int64), "int64 instead of float32"),
+        (np.zeros((1, 3), np.float16), "float16 instead of float32"),
     ],
 )
 def test_a_missing_output_another_shape_or_another_dtype_is_told_in_words(
@@ -169,12 +170,48 @@ def test_what_the_source_s_own_last_bit_explains_is_allowed_and_no_more() -> Non
     a = [np.linspace(0, 1, 10, dtype=np.float32)[None] * (i + 1) for i in range(3)]
     b: list[np.ndarray | None] = [x + np.float32(2e-4) for x in a]
     assert not one(a, b).ok
-    assert one(a, b, noise=5e-5).ok
-    assert not one(a, [x + np.float32(5e-4) for x in a], noise=5e-5).ok
+    assert one(a, b, noise=(5e-5,) * 3).ok
+    assert not one(a, [x + np.float32(5e-4) for x in a], noise=(5e-5,) * 3).ok
 
 
 def test_a_network_that_jumps_at_the_last_bit_is_not_excused_from_everything() -> None:
     a = [np.linspace(0, 1, 10, dtype=np.float32)[None] * (i + 1) for i in range(3)]
-    row = one(a, [x + np.float32(0.1) for x in a], noise=1.0)
+    row = one(a, [x + np.float32(0.1) for x in a], noise=(1.0,) * 3)
     assert row.atol == pytest.approx(3e-3)
     assert not row.ok
+
+
+def test_the_filler_of_a_mask_widens_no_tolerance() -> None:
+    logits = [RNG.normal(size=(4, 20)).astype(np.float32) for _ in range(4)]
+    masks = [RNG.random((4, 20)) < 0.5 for _ in range(4)]
+    a = [np.where(mask, x, np.float32(-1e9)) for x, mask in zip(logits, masks, strict=True)]
+    b = [np.where(mask, -x, np.float32(-1e9)) for x, mask in zip(logits, masks, strict=True)]
+    assert one(a, list(a)).ok
+    assert not one(a, list(b)).ok
+
+
+def test_boxes_in_pixels_do_not_excuse_the_scores_beside_them() -> None:
+    a = [
+        np.concatenate([640 * RNG.random((100, 4)), RNG.random((100, 80))], 1).astype(np.float32)
+        for _ in range(4)
+    ]
+    b = [np.concatenate([x[:, :4], x[:, :3:-1]], 1) for x in a]
+    assert not one(a, list(b)).ok
+    assert not one(a, [x + np.float32(4e-3) for x in a]).ok
+
+
+def test_each_sample_is_judged_by_its_own_scale() -> None:
+    a = [RNG.normal(size=(4, 20)).astype(np.float32) * scale for scale in (1, 1, 1e4, 1)]
+    assert not one(a, [a[0], a[1] + np.float32(1e-3), a[2], a[3]]).ok
+    assert one(a, [a[0], a[1], a[2] + np.float32(1e-3), a[3]]).ok
+
+
+def test_class_ids_of_any_width_must_be_equal() -> None:
+    a = [RNG.integers(0, 10, (4, 8)).astype(np.uint8) for _ in range(3)]
+    assert not one(a, [x + np.uint8(1) for x in a]).ok
+
+
+def test_text_is_equal_or_not() -> None:
+    a = [np.array(["cat", "dog"]), np.array(["cat", "cow"])]
+    assert one(a, list(a)).ok
+    assert not one(a, [a[0], np.array(["cat", "dog"])]).ok

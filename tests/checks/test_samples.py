@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlconv.checks.samples import draw, load, sizes_for, static_shape
+from mlconv.checks.samples import draw, is_narrow, load, static_shape
 from mlconv.errors import DataDoesNotFit, MissingFile, RefNotFound, UnsupportedType, UserCodeRaised
 from mlconv.tensors import Axis, Quantization, TensorSpec
 
@@ -14,15 +14,15 @@ AXES = {"batch": Axis("batch")}
 
 
 def test_the_same_seed_draws_the_same_values_and_another_one_others() -> None:
-    a, b, c = (draw([IMAGE], {"batch": 2}, seed, 0, wide=False).feeds["x"] for seed in (1, 1, 2))
+    a, b, c = (draw([IMAGE], {"batch": 2}, seed, 0, kind="unit").feeds["x"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
 
 
 def test_floats_lie_between_zero_and_one_unless_they_are_wide() -> None:
     spec = TensorSpec("x", (1000,), "float32")
-    narrow = draw([spec], {}, 0, 0, wide=False).feeds["x"]
-    wide = draw([spec], {}, 0, 0, wide=True).feeds["x"]
+    narrow = draw([spec], {}, 0, 0, kind="unit").feeds["x"]
+    wide = draw([spec], {}, 0, 0, kind="normal").feeds["x"]
     assert 0 <= narrow.min() < narrow.max() < 1
     assert wide.min() < -1
     assert wide.max() > 1
@@ -30,8 +30,8 @@ def test_floats_lie_between_zero_and_one_unless_they_are_wide() -> None:
 
 def test_a_given_range_is_kept_in_wide_samples_too() -> None:
     spec = TensorSpec("x", (1000,), "float32", values=(10.0, 11.0))
-    sample = draw([spec], {}, 0, 1, wide=True)
-    assert not sample.wide
+    sample = draw([spec], {}, 0, 1, kind="normal")
+    assert sample.kind == "unit"
     assert 10 <= sample.feeds["x"].min() < sample.feeds["x"].max() <= 11
 
 
@@ -46,18 +46,41 @@ def test_a_given_range_is_kept_in_wide_samples_too() -> None:
     ],
 )
 def test_integers_are_drawn_from_the_range_that_is_known(spec: TensorSpec, low: int, high: int) -> None:
-    array = draw([spec], {}, 0, 0, wide=False).feeds["i"]
+    array = draw([spec], {}, 0, 0, kind="unit").feeds["i"]
     assert array.dtype == np.dtype(spec.dtype)
     assert (array.min(), array.max()) == (low, high)
 
 
+def test_eight_samples_hold_negative_large_and_zero_rows() -> None:
+    spec = TensorSpec("x", (50, 20), "float32")
+    drawn = {sample.kind: sample.feeds["x"] for sample in (draw([spec], {}, 0, index) for index in range(8))}
+    assert set(drawn) == {"unit", "normal", "negative", "rows", "bytes", "large"}
+    assert drawn["negative"].max() <= 0
+    assert drawn["bytes"].max() > 200
+    assert drawn["large"].min() < -20
+    zero = (drawn["rows"] == 0).all(-1)
+    assert zero.any()
+    assert not zero.all()
+
+
+def test_a_table_is_indexed_at_both_ends() -> None:
+    ids = draw([TensorSpec("i", (7,), "int64", values=(0, 999_999))], {}, 0, 0).feeds["i"]
+    assert (ids[0], ids[-1]) == (0, 999_999)
+
+
+def test_an_integer_without_a_range_is_narrow_and_a_byte_is_not() -> None:
+    assert is_narrow(TensorSpec("i", (1,), "int64"))
+    assert not is_narrow(TensorSpec("i", (1,), "uint8"))
+    assert not is_narrow(TensorSpec("i", (1,), "int64", values=(0, 9)))
+    assert not is_narrow(TensorSpec("x", (1,), "float32"))
+
+
 def test_strings_cannot_be_drawn() -> None:
     with pytest.raises(UnsupportedType, match="`s` takes strings"):
-        draw([TensorSpec("s", (1,), "str")], {}, 0, 0, wide=False)
+        draw([TensorSpec("s", (1,), "str")], {}, 0, 0, kind="unit")
 
 
-def test_axes_take_their_sizes_in_turn() -> None:
-    assert [sizes_for(AXES, index)["batch"] for index in range(4)] == [2, 1, 3, 2]
+def test_a_shape_takes_the_sizes_of_its_axes() -> None:
     assert static_shape(TensorSpec("x", ("batch", None, 3), "float32"), {"batch": 4}) == (4, 1, 3)
 
 
@@ -69,13 +92,31 @@ def test_rows_of_a_file_take_the_place_of_the_batch_axis(tmp_path: Path) -> None
     np.savez(tmp_path / "data.npz", x=rows, label=np.arange(8))
     samples = load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
     assert [len(sample.feeds["x"]) for sample in samples] == [2, 1, 3, 2]
+    assert sum(sample.rows for sample in samples) == 8
     np.testing.assert_array_equal(np.concatenate([sample.feeds["x"] for sample in samples]), rows)
 
 
-def test_a_fixed_batch_takes_as_many_rows_as_it_holds(tmp_path: Path) -> None:
+def test_no_row_is_left_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.arange(15, dtype=np.float32).reshape(5, 3))
+    samples = load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
+    assert [len(sample.feeds["x"]) for sample in samples] == [2, 1, 2]
+
+
+def test_as_many_rows_are_taken_as_samples_were_asked_for(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((40, 3), np.float32))
+    assert sum(sample.rows for sample in load(str(tmp_path / "data.npz"), [IMAGE], AXES, 5)) == 5
+
+
+def test_a_fixed_batch_takes_as_many_rows_as_it_holds_and_refuses_what_is_left_over(tmp_path: Path) -> None:
+    fixed = [TensorSpec("x", (3, 3), "float32")]
+    np.savez(tmp_path / "data.npz", x=np.zeros((6, 3), np.float32))
+    assert [sample.feeds["x"].shape for sample in load(str(tmp_path / "data.npz"), fixed, {}, 8)] == [
+        (3, 3),
+        (3, 3),
+    ]
     np.savez(tmp_path / "data.npz", x=np.zeros((7, 3), np.float32))
-    samples = load(str(tmp_path / "data.npz"), [TensorSpec("x", (3, 3), "float32")], {}, 8)
-    assert [sample.feeds["x"].shape for sample in samples] == [(3, 3), (3, 3)]
+    with pytest.raises(DataDoesNotFit, match="7 samples, and the model takes 3 at once"):
+        load(str(tmp_path / "data.npz"), fixed, {}, 8)
 
 
 def test_a_folder_holds_one_sample_a_file(tmp_path: Path) -> None:

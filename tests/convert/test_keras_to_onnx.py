@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -317,22 +318,71 @@ def test_a_keras_2_lambda_is_refused_before_it_is_unmarshalled(tmp_path: Path) -
         _run(job(tmp_path / "m.h5", "keras-h5", tmp_path))
 
 
-def test_a_keras_2_function_that_reads_files_is_refused(tmp_path: Path) -> None:
-    tf_keras = pytest.importorskip("tf_keras")
+def _edited(path: Path, *changes: tuple[str, str]) -> Path:
+    """The file with its configuration changed as text."""
     import h5py
+
+    with h5py.File(path, "r+") as file:
+        for old, new in changes:
+            assert old in file.attrs["model_config"]
+            file.attrs["model_config"] = file.attrs["model_config"].replace(old, new)
+    return path
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "io.read_file",
+        "compat.v1.gfile.MakeDirs",
+        "io.gfile.makedirs",
+        "keras.utils.get_file",
+        "keras.models.load_model",
+    ],
+)
+def test_a_keras_2_function_that_reaches_out_is_refused_and_not_called(function: str, tmp_path: Path) -> None:
+    tf_keras = pytest.importorskip("tf_keras")
     import tensorflow as tf
 
+    canary = tmp_path / "canary"
     x = tf_keras.Input((2,), name="x")
-    tf_keras.Model(x, tf.abs(x)).save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5", "r+") as file:
-        file.attrs["model_config"] = file.attrs["model_config"].replace('"math.abs"', '"io.read_file"')
-    with pytest.raises(UntrustedCode, match=r"reach out of the model: `io\.read_file`"):
+    tf_keras.Model(x, [x, tf.abs(x)]).save(tmp_path / "m.h5")
+    _edited(tmp_path / "m.h5", ('"math.abs"', f'"{function}"'),
+            ('"inbound_nodes": [["x", 0, 0, {}]]', f'"inbound_nodes": [["_CONSTANT_VALUE", -1, "{canary}", {{}}]]'))  # fmt: skip
+    with pytest.raises(UntrustedCode, match=rf"reach out of the model: `{re.escape(function)}`"):
         _run(job(tmp_path / "m.h5", "keras-h5", tmp_path))
+    assert not canary.exists()
+
+
+def test_keras_2_functions_on_tensors_are_converted_without_consent(tmp_path: Path) -> None:
+    tf_keras = pytest.importorskip("tf_keras")
+    import tensorflow as tf
+
+    image = tf_keras.Input((8, 8, 3), name="image")
+    x = tf.concat([tf.nn.relu6(image + 3.0) * image, image[:, :, ::-1]], axis=-1)
+    x = tf.image.resize(tf.transpose(x, [0, 2, 1, 3]), (4, 4), method="nearest")
+    tf_keras.Model(image, tf.reshape(x, (-1, 96))).save(tmp_path / "m.h5")
+    task = job(tmp_path / "m.h5", "keras-h5", tmp_path)
+    agree(task, _run(task))
+
+
+def test_keras_2_imports_no_module_that_a_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text("import pathlib; pathlib.Path(__file__).with_name('canary').mkdir()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = _edited(
+        _keras_2_file(tmp_path / "m.h5"),
+        (
+            '"class_name": "DepthwiseConv2D"',
+            '"module": "theirs", "registered_name": null, "class_name": "Net"',
+        ),
+    )
+    with pytest.raises(ConverterFailed, match="`theirs`"):
+        _run(job(source, "keras-h5", tmp_path))
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_model_that_was_never_built_asks_for_an_export(keras: Any) -> None:
-    from mlconv.convert.tensorflow_import.keras_files import KerasModel
     from mlconv.convert.keras_to_onnx import signature
+    from mlconv.convert.tensorflow_import.keras_files import KerasModel
 
     with pytest.raises(ShapesNeeded, match="does not tell the shapes"):
         signature(KerasModel(keras.Sequential([keras.layers.Dense(1)]), keras))

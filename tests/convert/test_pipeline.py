@@ -1,5 +1,6 @@
 """One conversion from the call to the file in its place, on ONNX models built here."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -12,15 +13,31 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlconv import registry
+from mlconv.convert import origin, pipeline
 from mlconv.convert.job import Options
 from mlconv.convert.pipeline import Call, convert
-from mlconv.errors import ConverterFailed, OptionNotAccepted, ParityFailed, UnsupportedOperator
+from mlconv.errors import (
+    ConverterFailed,
+    Crashed,
+    OptionNotAccepted,
+    OutputExists,
+    OutputIsSource,
+    ParityFailed,
+    TimedOut,
+    Unreadable,
+    UnsupportedOperator,
+)
+from mlconv.formats import ModelFile
+from mlconv.model import identify
 from mlconv.registry import Converter
+from mlconv.tensors import parse_input
+from mlconv.worker import Limits
 
 RunCli = Callable[..., Any]
 
 JOBS = '''
-import shutil
+import os, shutil, time
+from dataclasses import replace
 from mlconv.convert.job import Converted
 from mlconv.errors import UnsupportedOperator
 from mlconv.runners.onnx_session import OnnxSession
@@ -30,6 +47,27 @@ def refuse(job):
 
 def crash(job):
     raise KeyError("strange")
+
+def die(job):
+    os.abort()
+
+def meddle(job):
+    """A source that something writes to while it is read."""
+    converted = copy(job)
+    with open(job.source.path, "ab") as file:
+        file.write(b"\x32\x01x")  # another doc_string
+    return converted
+
+def noisy(job):
+    """The first step of a route: tf2onnx's names differ from run to run."""
+    return replace(copy(job), packages=("tf2onnx",), warnings=["first", "both"])
+
+def late(job):
+    return replace(copy(job), warnings=["second", "both"])
+
+def nap(job):
+    time.sleep(1.5)
+    raise UnsupportedOperator("no", fix="no")
 
 def copy(job):
     shutil.copyfile(job.source.path, job.output)
@@ -158,6 +196,137 @@ def test_another_stranger_s_interpreter_needs_no_mlconv(
     monkeypatch.setattr(registry, "converters", lambda: (other,))
     monkeypatch.setenv("MLCONV_PYTHON_COPIER", sys.executable)
     assert convert(str(net), "onnx", Options(), Call("out.onnx")).ok
+
+
+# ------------------------------------------------------------------ routes
+
+
+def test_a_crash_hands_over_to_the_next_route(net: Path, jobs: Callable[..., None]) -> None:
+    jobs("die", "copy")
+    conversion = convert(str(net), "onnx", Options(), Call("out.onnx"))
+    (attempt,) = conversion.route[0].attempts
+    assert (attempt.converter, attempt.error) == ("die", "MLC703")
+
+
+def test_where_the_only_route_crashes_that_is_told(net: Path, jobs: Callable[..., None]) -> None:
+    jobs("die")
+    with pytest.raises(Crashed, match="SIGABRT"):
+        convert(str(net), "onnx", Options(), Call("out.onnx"))
+
+
+def test_what_each_step_of_a_route_warns_of_is_told_and_noise_in_names_is_remembered(
+    net: Path, jobs: Callable[..., None], tmp_path: Path
+) -> None:
+    jobs("late", "noisy")
+    first, second = registry.converters()
+    call = Call(limits=Limits())
+    made = pipeline._walk((first, second), identify(str(net)), Options(parity=False), call, tmp_path, ())
+    assert made.sourced.warnings == ("second", "both", "first")
+    assert not made.sourced.stable_names
+    assert [step.converter for step in made.steps] == ["late", "noisy"]
+
+
+def test_the_time_limit_is_the_whole_conversion_s(net: Path, jobs: Callable[..., None]) -> None:
+    jobs("nap", "nap", "nap", "nap")
+    with pytest.raises(TimedOut, match="time limit of 4 s"):
+        convert(str(net), "onnx", Options(), Call("out.onnx", limits=Limits(seconds=4)))
+
+
+# ------------------------------------------------------------------ sources
+
+
+def test_a_source_that_changes_meanwhile_is_refused(net: Path, jobs: Callable[..., None]) -> None:
+    jobs("meddle")
+    with pytest.raises(Unreadable, match=r"net\.onnx` changed while it was converted"):
+        convert(str(net), "onnx", Options(), Call("out.onnx"))
+    assert not Path("out.onnx").exists()
+
+
+def test_models_of_one_name_in_two_folders_do_not_replace_each_other_s_artifact(
+    net: Path, jobs: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs("copy")
+    out = str(tmp_path / "out.onnx")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.onnx").write_bytes(net.read_bytes())
+    monkeypatch.chdir(tmp_path / "a")
+    for _ in range(2):  # its own it may replace
+        assert convert("net.onnx", "onnx", Options(), Call(out)).ok
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(OutputExists):
+        convert("net.onnx", "onnx", Options(), Call(out))
+    record = json.loads((tmp_path / "out.onnx.mlconv.json").read_text())
+    assert str(tmp_path) not in record["identity"]
+
+
+def test_a_source_that_was_trained_again_in_its_place_replaces_its_artifact(
+    net: Path, jobs: Callable[..., None]
+) -> None:
+    jobs("copy")
+    before = convert(str(net), "onnx", Options(), Call("out.onnx"))
+    model = onnx.load(net)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((4, 3), np.float32), "w"))
+    onnx.save(model, net)
+    after = convert(str(net), "onnx", Options(), Call("out.onnx"))
+    assert before.source.sha256 != after.source.sha256
+
+
+def test_external_data_of_the_source_is_never_written_to(net: Path, jobs: Callable[..., None]) -> None:
+    jobs("copy")
+    onnx.save(onnx.load(net), "ext.onnx", save_as_external_data=True, location="ext.data", size_threshold=0)
+    before = Path("ext.data").read_bytes()
+    with pytest.raises(OutputIsSource):
+        convert("ext.onnx", "onnx", Options(), Call("ext.data", force=True))
+    assert Path("ext.data").read_bytes() == before
+
+
+def test_weights_module_and_data_are_read_and_told_by_their_digest(tmp_path: Path) -> None:
+    module, weights, data = tmp_path / "net.py", tmp_path / "w.safetensors", tmp_path / "d.npz"
+    for path in (module, weights, data):
+        path.write_bytes(path.name.encode())
+    options = Options(weights=str(weights), data=str(data))
+    read = origin.reads(ModelFile(f"{module}:make(1)", module, "torch-module"), options)
+    assert read.files == (module, weights, data)
+    content = origin.look(read)
+    assert content.weights_sha256 == hashlib.sha256(b"w.safetensors").hexdigest()
+    other = origin.reads(ModelFile(f"{module}:make(2)", module, "torch-module"), options)
+    assert other.identity != read.identity
+
+
+def test_shards_are_read_with_their_index(tmp_path: Path) -> None:
+    index = tmp_path / "w.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}))
+    shards = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
+    for path in shards:
+        path.write_bytes(path.name.encode())
+    options = Options(module="timm:create_model('resnet18')")
+    read = origin.reads(ModelFile(str(index), index, "torch-weights"), options)
+    assert read.files == (index, *shards)
+    lines = sorted(
+        f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (index, *shards)
+    )
+    assert origin.look(read).weights_sha256 == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_the_record_and_the_artifact_tell_the_digest_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    safetensors = pytest.importorskip("safetensors.torch")
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("import torch\n\ndef make():\n    return torch.nn.Linear(4, 3)\n")
+    safetensors.save_file(torch.nn.Linear(4, 3).state_dict(), "w.safetensors")
+    sha256 = hashlib.sha256(Path("w.safetensors").read_bytes()).hexdigest()
+    options = Options(weights="w.safetensors", input=(parse_input("input=1,4"),))
+    with pytest.raises(OutputIsSource):
+        convert("net.py:make", "onnx", options, Call("w.safetensors", force=True))
+    conversion = convert("net.py:make", "onnx", options, Call("net.onnx"))
+    assert (conversion.source.weights, conversion.source.weights_sha256) == ("w.safetensors", sha256)
+    assert json.loads(Path("net.onnx.mlconv.json").read_text())["source"]["weights_sha256"] == sha256
+    embedded = {entry.key: entry.value for entry in onnx.load("net.onnx").metadata_props}
+    assert json.loads(embedded["mlconv.provenance"])["source"]["weights_sha256"] == sha256
 
 
 # ------------------------------------------------------------------ whole outputs

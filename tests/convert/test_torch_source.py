@@ -15,10 +15,10 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
+from mlconv.convert.job import Options  # noqa: E402
 from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
 from mlconv.convert.torch_import import script as torch_script  # noqa: E402
 from mlconv.convert.torch_import import weights as torch_weights  # noqa: E402
-from mlconv.convert.job import Options  # noqa: E402
 from mlconv.convert.torch_import.source import open_runner  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     Corrupt,
@@ -36,6 +36,7 @@ from mlconv.errors import (  # noqa: E402
     WrongFormat,
 )
 from mlconv.formats import ModelFile  # noqa: E402
+from mlconv.formats import weights as weights_file  # noqa: E402
 from mlconv.tensors import parse_input  # noqa: E402
 
 pytestmark = [pytest.mark.framework("torch"), pytest.mark.filterwarnings("ignore")]
@@ -197,6 +198,54 @@ def test_a_pickle_among_weights_is_refused_unrun(tmp_path):
     assert not canary.exists()
     assert list(torch_weights.read_state(tmp_path / "w.pth", trusted=True)) == ["a"]
     assert canary.exists()
+
+
+def test_weights_are_read_by_what_they_are_and_not_by_their_suffix(tmp_path):
+    state = {"a": torch.arange(3.0)}
+    safetensors.save_file(state, tmp_path / "w.bin")
+    torch.save(state, tmp_path / "w.safetensors")
+    (tmp_path / "index").write_text(json.dumps({"weight_map": {"a": "w.bin"}}))
+    for name in ("w.bin", "w.safetensors", "index"):
+        assert torch.equal(torch_weights.read_state(tmp_path / name)["a"], state["a"])
+
+
+def test_a_shard_behind_a_link_that_leads_outside_is_an_escape(tmp_path):
+    (tmp_path / "model").mkdir()
+    safetensors.save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
+    (tmp_path / "model" / "1.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors"}}))
+    with pytest.raises(PathEscape):
+        torch_weights.read_state(index)
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"ema": {"a": torch.ones(1)}, "state_dict": {"b": torch.ones(2)}},
+        {"generator": {"a": torch.ones(1)}, "discriminator": {"b": torch.ones(2)}, "epoch": 3},
+        {"critic": {"a": torch.ones(1)}, "epoch": 3},
+        {"model": {"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "optimizer": {"state": {}}},
+        {"a": torch.ones(1), "extra": 3, "more": "text", "third": [1]},
+        {"optimizer": {"lr": torch.ones(1)}, "model": {"a": torch.ones(1)}},
+    ],
+)
+def test_the_state_dict_that_is_loaded_is_the_one_that_is_described(tmp_path, checkpoint):
+    torch.save(checkpoint, tmp_path / "w.pth")
+    described = weights_file.weights_index(tmp_path / "w.pth")
+    read = torch_weights.read_state(tmp_path / "w.pth")
+    assert {name: tuple(tensor.shape) for name, tensor in read.items()} == {
+        name: spec.shape for name, spec in described.items()
+    }
+
+
+def test_a_trusted_pickle_that_cannot_be_loaded_is_an_error_of_ours(tmp_path):
+    gone = b"cgone_away\nNet\n."
+    (tmp_path / "w.pth").write_bytes(gone)
+    with pytest.raises(UntrustedPickle, match="would run code"):
+        torch_weights.read_state(tmp_path / "w.pth")
+    with pytest.raises(SourceDoesNotRun, match="cannot be imported"):
+        torch_weights.read_state(tmp_path / "w.pth", trusted=True)
 
 
 def test_broken_weights_are_corrupt(tmp_path):

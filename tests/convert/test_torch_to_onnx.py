@@ -18,8 +18,8 @@ ort = pytest.importorskip("onnxruntime")
 import torch  # noqa: E402
 
 from mlconv.checks.samples import draw  # noqa: E402
-from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
 from mlconv.convert.job import Converted, Job, Options  # noqa: E402
+from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
 from mlconv.convert.torch_to_onnx import run  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     BadInputOption,
@@ -66,7 +66,7 @@ def assert_same(made: Converted, path: Path, *inputs: str) -> onnx.ModelProto:
     axes = axes_of(made.inputs, tuple(map(parse_input, inputs)))
     for index in range(3):
         sizes = {name: (axis.sizes() * 3)[index] for name, axis in axes.items()}
-        feeds = draw(made.inputs, sizes, 7, index, wide=True).feeds
+        feeds = draw(made.inputs, sizes, 7, index, kind="normal").feeds
         wanted = made.reference.run(feeds)
         for name, found in zip(wanted, session.run(None, feeds), strict=True):
             assert (found.shape, found.dtype) == (wanted[name].shape, wanted[name].dtype), name
@@ -222,6 +222,73 @@ def test_an_axis_that_the_model_holds_to_one_size_is_refused(tmp_path):
             convert(tmp_path, ref("Holds"), "x=n,4", opset=opset)
     made, path = convert(tmp_path, ref("Holds"), "x=2,4")
     assert_same(made, path)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_branch_on_the_size_of_an_axis_is_refused_with_the_range_that_holds(tmp_path, opset):
+    with pytest.raises(DataDependentControlFlow, match="`seq` leaves 2 to 16") as caught:
+        convert(tmp_path, ref("LongBranch"), "batch,seq,8", opset=opset)
+    assert caught.value.fix == "--input x=batch,seq=2..16,8"
+    made, path = convert(tmp_path, ref("LongBranch"), "batch,seq=2..16,8", opset=opset)
+    assert_same(made, path, "batch,seq=2..16,8")
+    with pytest.raises(DataDependentControlFlow, match="`seq` leaves 2 to 16"):
+        convert(tmp_path, ref("LongBranch"), "batch,seq=2..17,8", opset=opset)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_range_above_a_branch_keeps_the_upper_one(tmp_path, opset):
+    made, path = convert(tmp_path, ref("ShortBranch"), "batch,seq=12..20,8", opset=opset)
+    assert_same(made, path, "batch,seq=12..20,8")
+    with pytest.raises(DataDependentControlFlow, match="`seq` leaves 8 to 11"):
+        convert(tmp_path, ref("ShortBranch"), "batch,seq=8..20,8", opset=opset)
+
+
+def test_a_range_whose_example_lies_above_a_branch_is_refused_at_its_lower_end(tmp_path):
+    with pytest.raises(DataDependentControlFlow, match="`seq` leaves 12 to 20") as caught:
+        convert(tmp_path, ref("ShortBranch"), "batch,seq=4..20@16,8")
+    assert caught.value.fix == "--input x=batch,seq=12..20,8"
+
+
+def test_strides_that_shrink_an_image_to_a_pixel_are_no_branch(tmp_path):
+    made, path = convert(tmp_path, ref("Strided"), "batch,3,height,width")
+    assert_same(made, path, "batch,3,height=2..70,width=2..90")
+    assert made.exporter == "torch dynamo exporter"
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_branch_on_a_remainder_has_no_range_and_is_refused(tmp_path, opset):
+    with pytest.raises(DataDependentControlFlow, match="the size of the axis `seq`"):
+        convert(tmp_path, ref("EvenBranch"), "batch,seq", opset=opset)
+
+
+def test_a_fallback_tells_the_greatest_sizes_that_were_compared(tmp_path):
+    made, path = convert(tmp_path, ref("Recurrent"), "x=batch,time=2..50,4")
+    assert_same(made, path, "x=batch,time=2..50,4")
+    assert any("time up to 50" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize("name", ["RareBranch", "RareAny"])
+def test_a_branch_on_data_that_no_trial_takes_is_refused(tmp_path, name, opset):
+    for shape in ("2,4", "batch,4"):
+        with pytest.raises(DataDependentControlFlow) as caught:
+            convert(tmp_path, ref(name), shape, opset=opset)
+        assert "torch.jit.script" in caught.value.fix
+        assert "torch_nets.py:" in caught.value.what
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_module_that_reads_its_buffers_and_its_sizes_is_converted(tmp_path, opset):
+    made, path = convert(tmp_path, ref("ReadsItsOwn"), "x=2,time,4", opset=opset)
+    assert_same(made, path)
+    assert made.exporter == "TorchScript exporter"
+
+
+def test_a_fallback_tells_its_reason_and_only_what_was_compared(tmp_path):
+    made, _ = convert(tmp_path, ref("ReadsItsOwn"), "x=2,3,4")
+    told = next((warning for warning in made.warnings if "was used" in warning), "")
+    assert "the torch dynamo exporter failed (" in told
+    assert told.endswith("its trace agrees with the module on 4 sets of random values")
 
 
 def test_complex_outputs_are_refused(tmp_path):

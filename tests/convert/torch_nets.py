@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -104,6 +105,69 @@ class Scriptable(nn.Module):
         for i in range(x.size(0)):
             y = y + i
         return {"y": y}
+
+
+class LongBranch(nn.Module):
+    """Long sequences take another way."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -x.sum(1) if x.shape[1] > 16 else x.sum(1)
+
+
+class ShortBranch(nn.Module):
+    """Only short sequences are doubled; the way that an example of 2 or 3 does not take."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1) * 2 if x.shape[1] < 12 else x.sum(1)
+
+
+class Strided(nn.Module):
+    """Small images shrink to one pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Conv2d(3, 3, 3, 2, 1) for _ in range(5)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).mean((2, 3))
+
+
+class EvenBranch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -x if x.shape[1] % 2 == 0 else x + 1
+
+
+class RareBranch(nn.Module):
+    """No number from a normal distribution is above 6, so that no trial takes the branch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        return -y if float(np.abs(x.detach().numpy()).max()) > 6 else y
+
+
+class RareAny(nn.Module):
+    """The same through a view that is written in place, and without numpy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = torch.zeros(4)
+        seen[:2].copy_(x[0, :2])
+        return -x if 9.0 in seen.round() else x + 1
+
+
+class ReadsItsOwn(nn.Module):
+    """It reads a buffer and sizes, and its recurrent cell is what the dynamo exporter does not take."""
+
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(3))
+        self.cell = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = int(self.scale) if float(self.scale.numpy()) > 2 else 1
+        y = x * scale if torch.tensor(x.shape[1]) > 0 else x
+        return self.cell(y.view(int(x.shape[0]), -1, 4))[0]
 
 
 class Holds(nn.Module):

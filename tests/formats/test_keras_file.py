@@ -129,7 +129,7 @@ def test_classes_of_the_author_s_own_are_told(tmp_path: Path) -> None:
     described = keras_file.describe(
         whole(tmp_path / "n.h5", {"class_name": "Sequential", "config": {"layers": [own]}})
     )
-    assert any("`Gate`" in note and "--custom-objects" in note for note in described.notes)
+    assert any("`Gate`" in note and "model.export" in note for note in described.notes)
 
 
 # ------------------------------------------------------------------ what it would run or reach
@@ -164,6 +164,16 @@ def test_python_in_a_configuration_is_refused_and_named(evil: dict[str, Any], tm
         assert any("`evil`" in note for note in keras_file.describe(model).notes)
 
 
+def test_a_function_that_reaches_out_is_refused_and_told(tmp_path: Path) -> None:
+    evil = layer("TFOpLambda", "op", function="compat.v1.gfile.MakeDirs")
+    model = whole(tmp_path / "n.h5", with_layers(evil))
+    with pytest.raises(UntrustedCode, match=r"`compat\.v1\.gfile\.MakeDirs`") as caught:
+        assert_safe(model)
+    assert "--trust-model" in caught.value.fix
+    assert_safe(model, trust_model=True)
+    assert any("MakeDirs" in note for note in keras_file.describe(model).notes)
+
+
 def test_plain_layers_are_safe(tmp_path: Path) -> None:
     assert_safe(archived(tmp_path / "n.keras"))
     assert_safe(whole(tmp_path / "n.h5"))
@@ -183,6 +193,14 @@ def test_a_vocabulary_outside_the_file_is_an_escape(tmp_path: Path) -> None:
     assert_safe(
         archived(tmp_path / "n.keras", with_layers(layer("StringLookup", "words", vocabulary=["a", "b"])))
     )
+
+
+def test_a_feature_column_s_vocabulary_file_is_an_escape(tmp_path: Path) -> None:
+    column = {"class_name": "VocabularyFileCategoricalColumn", "config": {"vocabulary_file": "/etc/passwd"}}
+    with pytest.raises(PathEscape, match="passwd"):
+        assert_safe(
+            whole(tmp_path / "n.h5", with_layers(layer("DenseFeatures", "f", feature_columns=[column])))
+        )
 
 
 @pytest.mark.parametrize("kind", ["external link", "external storage", "virtual dataset"])

@@ -80,8 +80,9 @@ def test_shards_are_looked_into(tmp_path: Path) -> None:
 def test_torchscript_that_writes_files_is_refused(tmp_path: Path) -> None:
     code = "class Net(Module):\n  def forward(self: __torch__.Net,\n    x: Tensor) -> Tensor:\n    torch.save(x, 'ran')\n    return x\n"
     model = identify(str(archived(tmp_path / "s.pt", {"code/net.py": code, "constants.pkl": b"\x80\x02)."})))
-    with pytest.raises(UntrustedOperator, match=r"`aten\.save` \(1\)"):
+    with pytest.raises(UntrustedOperator, match=r"`aten\.save` \(1\)") as caught:
         assert_safe(model)
+    assert "--" not in caught.value.fix  # the command takes no consent for TorchScript
     assert_safe(model, trust_model=True)
 
 
@@ -103,8 +104,10 @@ def test_a_pickle_among_a_program_s_constants_is_refused(tmp_path: Path) -> None
     evil = pickle.dumps(Payload(tmp_path / "ran"), 2)
     for number, member in enumerate((evil, inner(evil), b"\x80\x02broken")):
         model = program(tmp_path / f"{number}.pt2", **{"data/weights/weights.pt": member})
-        with pytest.raises(UntrustedPickle, match=r"data/weights/weights\.pt"):
+        with pytest.raises(UntrustedPickle, match=r"data/weights/weights\.pt") as caught:
             assert_safe(model)
+        assert "torch.export.save" in caught.value.fix
+        assert "--" not in caught.value.fix  # the command takes no consent for a program
         assert_safe(model, trust_pickle=True)
     assert_safe(program(tmp_path / "plain.pt2", **{"data/weights/weights.pt": inner(pickle.dumps({}, 2))}))
 

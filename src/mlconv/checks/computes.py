@@ -22,22 +22,35 @@ def computes_in(model: ModelFile) -> Computes:
 
 
 def computes_in_graph(model: onnx.ModelProto) -> Computes:
-    """The same for a model in memory: weights, casts and constants of every graph in it."""
+    """The same for a model in memory. A cast there and back, or a weight that nothing uses, computes nothing."""
     import onnx
 
-    found = set()
+    found: set[int] = set()
     for graph in _graphs(model):
-        found |= {tensor.data_type for tensor in graph.initializer}
-        found |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+        narrow = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        narrow |= {value.name: value.type.tensor_type.elem_type for value in graph.input}
         for node in graph.node:
-            for attribute in node.attribute:
-                if node.op_type == "Cast" and attribute.name == "to":
-                    found.add(attribute.i)
-                elif attribute.HasField("t"):
-                    found.add(attribute.t.data_type)
+            made = [
+                a.i if a.name == "to" else a.t.data_type for a in node.attribute if a.name in ("to", "value")
+            ]
+            if node.op_type in ("Cast", "Constant") and made:
+                narrow[node.output[0]] = made[0]
+            else:
+                found |= {narrow[name] for name in node.input if name in narrow}
     if onnx.TensorProto.BFLOAT16 in found:
         return "bf16"
     return "fp16" if onnx.TensorProto.FLOAT16 in found else "fp32"
+
+
+def asked_for(source: ModelFile, precision: str, dtypes: set[str]) -> Computes:
+    """What an artifact may compute in: what the user asked for, or what its source does already.
+
+    Args:
+        dtypes: Of the source's inputs and outputs.
+    """
+    if precision == "fp16" or "float16" in dtypes:
+        return "fp16"
+    return "bf16" if "bfloat16" in dtypes else computes_in(source)
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

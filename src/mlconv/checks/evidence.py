@@ -13,6 +13,17 @@ from mlconv.checks.parity import Array, Computes, OutputParity, Rule, compare
 from mlconv.runners.base import Runner
 from mlconv.tensors import TensorSpec
 
+_LITTLE = 0.01  # of the elements
+_SAME_RANK = 0.9  # of the rows; ties and half precision swap a few
+
+
+class CandidateDoesNotRun(Exception):
+    """The candidate's runtime raised on inputs that the reference takes; ``cause`` is what it raised."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -23,9 +34,10 @@ class Answers:
         inputs, outputs: The reference's signature.
         files: One ``.npz`` a sample, see ``convert.source_job.Referenced``.
         spread, spread_share: Of each output; empty where the runtime has one kind of kernels.
-        noise: Of each output, how far it moved with the last bit of the inputs; empty where none is floating-point.
+        noise: Of each sample and output, how far it moved with the last bit of the inputs.
         data: ``random``, or the user's DATA.
         seed: Of random data.
+        samples: How many samples the files hold.
     """
 
     reference: str
@@ -34,9 +46,10 @@ class Answers:
     files: tuple[Path, ...]
     spread: tuple[float, ...] = ()
     spread_share: tuple[float, ...] = ()
-    noise: tuple[float, ...] = ()
+    noise: tuple[tuple[float, ...], ...] = ()
     data: str = "random"
     seed: int = 0
+    samples: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -74,7 +87,7 @@ def judge(
         feeds: Reference input and candidate input, each by name.
 
     Raises:
-        Exception: Whatever the candidate's runtime raises.
+        CandidateDoesNotRun: Its runtime raises on inputs that the reference takes.
     """
     names = [spec.name for spec in answers.outputs]
     reference: dict[str, list[Array]] = {name: [] for name in names}
@@ -84,16 +97,21 @@ def judge(
         with np.load(path, allow_pickle=False) as sample:
             given = {spec.name: sample[f"in{i}"] for i, spec in enumerate(answers.inputs)}
             expected = {name: sample[f"out{i}"] for i, name in enumerate(names)}
-        outputs = runner.run({theirs: _as(given[ours], dtypes[theirs]) for ours, theirs in feeds})
+        try:
+            outputs = runner.run({theirs: _as(given[ours], dtypes[theirs]) for ours, theirs in feeds})
+        except Exception as error:
+            raise CandidateDoesNotRun(error) from error
         for ours, theirs in pairs:
             reference[ours].append(expected[ours])
             candidate[ours].append(outputs.get(theirs))
     rows = []
+    theirs_by_name = {spec.name: spec for spec in runner.outputs}
     for i, spec in enumerate(answers.outputs):
         if spec.name not in dict(pairs):
             continue
-        rule = Rule(computes, atol, rtol, spec.quantization.scale if _is_float(spec) and spec.quantization else _lsb(spec),
-                    _at(answers.spread, i), _at(answers.spread_share, i), _at(answers.noise, i))  # fmt: skip
+        step = _step(spec, theirs_by_name.get(dict(pairs)[spec.name]))
+        noise = tuple(sample[i] if i < len(sample) else 0.0 for sample in answers.noise)
+        rule = Rule(computes, atol, rtol, step, _at(answers.spread, i), _at(answers.spread_share, i), noise)
         rows.append(compare(spec.name, reference[spec.name], candidate[spec.name], rule))
     return summed(rows, answers, runner.name, computes, dict(pairs))
 
@@ -106,22 +124,40 @@ def summed(
     names: Mapping[str, str],
 ) -> Parity:
     """Rows of outputs as one verdict."""
-    silent = [row.name for row in rows if not row.informative and row.ok]
-    notes = list(answers.notes)
-    if silent and len(silent) < len(rows):
-        notes.append(
-            f"{_told(silent)} moved no further over the samples than its tolerance hides: nothing was shown for it"
-        )
-    elif silent:
-        notes.append(
-            "no output moved further over the samples than its tolerance hides, so agreement shows nothing: "
-            "give inputs that the model reacts to (--data)"
-        )
+    notes = [*answers.notes, *_silence(rows), *_doubts(rows)]
     return Parity(
         all(row.ok for row in rows), any(row.informative for row in rows), answers.reference, candidate, answers.data,
-        answers.seed, len(answers.files), computes, tuple(rows), tuple(notes),
+        answers.seed, answers.samples, computes, tuple(rows), tuple(notes),
         {ours: theirs for ours, theirs in names.items() if ours != theirs},
     )  # fmt: skip
+
+
+def _silence(rows: Sequence[OutputParity]) -> list[str]:
+    """Outputs whose agreement shows nothing, or little."""
+    silent = [row.name for row in rows if not row.informative and row.ok]
+    if silent and len(silent) == len(rows):
+        told = "no output moved further over the samples than its tolerance hides, so agreement shows nothing"
+        return [f"{told}: give inputs that the model reacts to (--data)"]
+    notes = (
+        [
+            f"{_told(silent)} moved no further over the samples than its tolerance hides: nothing was shown for it"
+        ]
+        if silent
+        else []
+    )
+    little = [
+        row for row in rows if row.informative and row.ok and row.shown is not None and row.shown < _LITTLE
+    ]
+    return notes + [
+        f"only {100 * (row.shown or 0):.2g} % of `{row.name}` moved over the samples: little was shown for it"
+        for row in little
+    ]
+
+
+def _doubts(rows: Sequence[OutputParity]) -> list[str]:
+    """Rows that agree by number and not by rank."""
+    return [f"`{row.name}` agrees within its tolerance, and yet its greatest element is elsewhere in {100 * (1 - row.argmax_agreement):.2g} % of the rows"
+            for row in rows if row.ok and row.argmax_agreement is not None and row.argmax_agreement < _SAME_RANK]  # fmt: skip
 
 
 def without(parity: Parity, fault: OutputParity) -> Parity:
@@ -133,9 +169,17 @@ def _told(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _lsb(spec: TensorSpec) -> float | None:
-    """One, where integers stand for real numbers; None where they are indices or flags."""
-    return 1.0 if spec.quantization is not None or spec.dtype in ("int8", "uint8", "int16") else None
+def _step(ours: TensorSpec, theirs: TensorSpec | None) -> float | None:
+    """What one LSB means: known quantization of either side; without it integers are indices or flags, and equal.
+
+    An integer's step is one; a floating-point output that was dequantized has its tensor's.
+    """
+    known = [
+        spec.quantization for spec in (ours, theirs) if spec is not None and spec.quantization is not None
+    ]
+    if not known:
+        return None
+    return known[0].scale if _is_float(ours) else 1.0
 
 
 def _is_float(spec: TensorSpec) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 from mlconv import progress
 from mlconv.checks import samples as sampling
 from mlconv.checks.computes import computes_in
-from mlconv.checks.evidence import Answers, judge, summed, without
+from mlconv.checks.evidence import Answers, CandidateDoesNotRun, judge, summed, without
 from mlconv.checks.parity import OutputParity
+from mlconv.checks.reference import refer, usual_sizes
 from mlconv.convert.job import Options
-from mlconv.convert.source_job import refer
 from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
 from mlconv.result import CheckLine
@@ -110,20 +110,24 @@ def _run_once(runner: Runner, side: Side) -> CheckLine:
     elif strings:
         return CheckLine("run", None, f"`{strings[0]}` takes strings; give --data")
     else:
-        sample = sampling.draw(specs, sampling.sizes_for(axes, 0), side.options.seed, 0, wide=False)
+        sample = None
     try:
-        outputs = runner.run(sample.feeds)
+        if sample is None:
+            sizes = usual_sizes(runner, specs, axes, side.options.seed)
+            sample = sampling.draw(specs, sizes, side.options.seed, 0, kind="unit")
+        outputs = {name: np.asarray(array) for name, array in runner.run(sample.feeds).items()}
     except Exception as error:
         return CheckLine("run", False, _line(error))
-    for name, array in outputs.items():
-        value = np.asarray(array)
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            bad = int((~np.isfinite(value)).sum())
-            return CheckLine(
-                "run", False, f"`{name}` holds NaN or infinity in {bad} of {value.size} elements"
-            )
-    told = ", ".join(f"`{name}` {list(np.shape(array))}" for name, array in list(outputs.items())[:4])
-    return CheckLine("run", True, f"{told or 'no outputs'}{' and more' if len(outputs) > 4 else ''}")
+    real = {name: array for name, array in outputs.items() if np.issubdtype(array.dtype, np.floating)}
+    for name, array in real.items():
+        if (bad := int(np.isnan(array).sum())) > 0:
+            return CheckLine("run", False, f"`{name}` holds NaN in {bad} of {array.size} elements")
+    told = ", ".join(f"`{name}` {list(array.shape)}" for name, array in list(outputs.items())[:4])
+    told += " and more" if len(outputs) > 4 else ""
+    endless = [name for name, array in real.items() if np.isinf(array).any()]
+    return CheckLine(
+        "run", True, (told or "no outputs") + (f"; infinity in `{endless[0]}`" if endless else "")
+    )
 
 
 def _line(error: Exception) -> str:
@@ -143,7 +147,7 @@ def answers(payload: Mapping[str, Any]) -> Any:
     told = refer(runner, inputs, axes_of(inputs, side.options.input), side.options, Path(payload["folder"]))
     return to_json(
         Answers(runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
-                side.options.data or "random", side.options.seed, told.notes)
+                side.options.data or "random", side.options.seed, told.samples, told.notes)
     )  # fmt: skip
 
 
@@ -161,9 +165,13 @@ def compare(payload: Mapping[str, Any]) -> Any:
         parity = judge(
             runner, told, pairs, feeds, computes=computes, atol=side.options.atol, rtol=side.options.rtol
         )
-    except Exception as error:
-        fault = f"the candidate does not run on the inputs of the reference: {_line(error)}"
+    except CandidateDoesNotRun as error:
+        fault = f"the candidate does not run on the inputs of the reference: {_line(error.cause)}"
         return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
+    if computes != "fp32":
+        notes.append(f"the candidate computes in {computes} and is held to that tolerance")
+    if [b for _, b in pairs] != [spec.name for spec in runner.outputs][: len(pairs)] and not payload["pairs"]:
+        notes.append("the outputs stand in another order")
     for row in faults:
         parity = without(parity, row)
     return {**to_json(parity), "notes": [*parity.notes, *notes]}
@@ -203,6 +211,8 @@ def _inputs(
 
 
 def _fits(a: TensorSpec, b: TensorSpec) -> bool:
+    if a.dtype != b.dtype:
+        return False
     if a.shape is None or b.shape is None:
         return True
     same = all(

@@ -12,7 +12,14 @@ from mlconv import registry, worker
 from mlconv.checks.parity_words import parity_verdict
 from mlconv.convert.job import Options
 from mlconv.convert.trust import assert_trusted
-from mlconv.errors import OptionNotAccepted, SignaturesDiffer, SourceDoesNotRun, VerdictError, WrongFormat
+from mlconv.errors import (
+    NotFinite,
+    OptionNotAccepted,
+    SignaturesDiffer,
+    SourceDoesNotRun,
+    VerdictError,
+    WrongFormat,
+)
 from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
 from mlconv.model import describe, identify
@@ -103,7 +110,11 @@ def _verdict(parity: dict[str, Any]) -> VerdictError | None:
     if failure is None:
         return None
     fix = "--atol and --rtol, where you know why they may differ"
-    if isinstance(failure, SignaturesDiffer):
+    if isinstance(failure, NotFinite):
+        fix = "--data with inputs on which the reference gives numbers"
+    elif isinstance(failure, SignaturesDiffer) and "--outputs" not in failure.what:
+        fix = "compare models of one signature; mlconv inspect prints both"
+    elif isinstance(failure, SignaturesDiffer):
         fix = "--outputs A=B,... pairs outputs whose names differ"
     return type(failure)(
         failure.what.replace("from the source", "from the reference"), why=failure.why, fix=fix

@@ -16,7 +16,7 @@ def parity_words(parity: dict[str, Any]) -> str:
     samples = f"{parity['samples']} {'random ' if parity['data'] == 'random' else ''}sample{'s' if parity['samples'] != 1 else ''}"
     if not rows:
         return f"{'ok' if parity['ok'] else 'FAILED'} over {samples}"
-    worst = max(rows, key=lambda row: row["max_abs"] / (row["atol"] or 1e-30))
+    worst = max(rows, key=_nearness)
     verdict = "ok" if parity["ok"] else "FAILED"
     if parity["ok"] and not parity["informative"]:
         verdict = "shows nothing"
@@ -26,13 +26,22 @@ def parity_words(parity: dict[str, Any]) -> str:
 def difference(row: dict[str, Any]) -> str:
     if row["max_lsb"] is not None:
         return f"max {row['max_lsb']:.3g} LSB"
-    return f"max |d| {row['max_abs']:.2g} of {row['range'] or 0:.3g}"
+    ours, theirs = row["worst"] or (0.0, row["max_abs"])
+    return f"max |d| {abs(theirs - ours):.2g} of {row['range'] or 0:.3g}"
 
 
 def allowance(row: dict[str, Any], computes: str) -> str:
     if row["step"] is not None:
         return f"allowed are {row['atol'] / row['step']:.3g}"
-    return f"{computes} allows {row['atol']:.1e}"
+    if row["max_lsb"] is not None:
+        return "equality is asked"
+    return f"{computes} allows {row['allowed'] or 0:.1e}"
+
+
+def _nearness(row: dict[str, Any]) -> float:
+    """How near an output came to what is allowed, or how far beyond."""
+    ours, theirs = row["worst"] or (0.0, row["max_abs"])
+    return float(abs(theirs - ours) / (row["allowed"] or 1e-30))
 
 
 def output_line(row: dict[str, Any], computes: str) -> str:
@@ -55,7 +64,7 @@ def parity_verdict(parity: dict[str, Any]) -> VerdictError | None:
     more = f"; so {'does' if len(failed) == 2 else 'do'} {len(failed) - 1} further" if len(failed) > 1 else ""
     kinds = {"not-finite": NotFinite, "signature": SignaturesDiffer}
     worst = max(
-        failed, key=lambda row: (row["fault"] is not None, (row["max_abs"] or 0) / (row["atol"] or 1e-30))
+        failed, key=lambda row: (row["fault"] is not None, 0.0 if row["max_abs"] is None else _nearness(row))
     )
     if worst["fault"]:
         return kinds[worst["fault_kind"]](

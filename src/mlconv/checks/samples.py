@@ -1,9 +1,6 @@
 """Inputs for parity: seeded random ones within the signature, or the user's data.
 
-A dynamic axis takes its default, its least and its greatest size in turn, so that a batch size that was baked
-in shows. Integers without a range are drawn from the table that they index, else 0..1; floating-point numbers
-from 0..1 in every even sample and from a normal distribution in every odd one: a network that never sees a
-negative number hides a lost ReLU.
+Integers without a range are drawn from the table that they index, else 0..1; floating-point numbers as ``Kind`` says.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +28,12 @@ from mlconv.errors import (
 from mlconv.tensors import Axis, TensorSpec, show_shape
 
 Array = npt.NDArray[Any]
-_UNNAMED = "?"
+
+Kind = Literal["unit", "normal", "negative", "bytes", "rows", "large"]
+_KINDS: tuple[Kind, ...] = ("unit", "normal", "unit", "negative", "rows", "bytes", "normal", "large")
+"""What a run of eight samples draws. ``unit``: 0..1. ``normal``: standard normal, ``large``: ten times that; a network that
+never sees such numbers hides a lost ReLU or clip. ``negative``: -1..0. ``bytes``: 0..255, as images come. ``rows``: normal,
+with whole rows of the last axis zero, as padding and masks are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +43,24 @@ class Sample:
     Attributes:
         feeds: Every input by name.
         sizes: The size that each dynamic axis took.
-        wide: Whether values were drawn from a normal distribution; such a sample counts only where the
-            source stays finite on it.
+        kind: How floating-point numbers without a range were drawn; a sample that is not ``unit`` counts only
+            where the source stays finite on it.
+        rows: How many of the user's rows it holds; random inputs and files of one sample count as one.
     """
 
     feeds: dict[str, Array]
     sizes: dict[str, int]
-    wide: bool = False
+    kind: Kind = "unit"
+    rows: int = 1
 
 
 def draw(
-    specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int, index: int, *, wide: bool
+    specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int, index: int, *, kind: Kind | None = None
 ) -> Sample:
     """Sample number ``index`` of a seed, with every dynamic axis at the given size.
 
     Args:
-        wide: Draw floating-point numbers without a range from a normal distribution.
+        kind: How to draw floating-point numbers without a range; default: as the number says.
 
     Raises:
         UnsupportedType: An input is of strings or complex numbers.
@@ -69,15 +73,16 @@ def draw(
                 fix="choose another --signature, cut the model behind that input, or give --no-parity",
             )
     rng = np.random.default_rng((seed, index))
-    can_widen = any(_is_float(spec) and spec.values is None for spec in specs)
-    return Sample(
-        {spec.name: _values(spec, sizes, rng, wide) for spec in specs}, dict(sizes), wide and can_widen
+    free = any(_is_float(spec) and spec.values is None for spec in specs)
+    drawn: Kind = (kind or _KINDS[index % len(_KINDS)]) if free else "unit"
+    return Sample({spec.name: _values(spec, sizes, rng, drawn) for spec in specs}, dict(sizes), drawn)
+
+
+def is_narrow(spec: TensorSpec) -> bool:
+    """Whether an integer input is drawn from 0 and 1 for want of a range."""
+    return (
+        spec.dtype.startswith(("int", "uint")) and spec.values is None and _integer_range(spec) == (0.0, 1.0)
     )
-
-
-def sizes_for(axes: Mapping[str, Axis], index: int) -> dict[str, int]:
-    """The sizes of sample number ``index``: each axis' default, least and greatest in turn."""
-    return {name: (options := axis.sizes())[index % len(options)] for name, axis in axes.items()}
 
 
 def static_shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -85,20 +90,38 @@ def static_shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) else sizes.get(dim, 1) if dim else 1 for dim in spec.shape or ())
 
 
-def _values(spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator, wide: bool) -> Array:
+def _values(spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator, kind: Kind) -> Array:
     shape = static_shape(spec, sizes)
     if spec.dtype == "bool":
         return rng.integers(0, 2, shape).astype(bool)
     if _is_float(spec):
-        low, high = spec.values or (0.0, 1.0)
-        real = (
-            rng.standard_normal(shape)
-            if wide and spec.values is None
-            else rng.random(shape) * (high - low) + low
-        )
-        return real.astype(_dtype(spec.dtype))
+        return _reals(spec, shape, rng, kind).astype(_dtype(spec.dtype))
     low, high = spec.values or _integer_range(spec)
-    return rng.integers(int(low), int(high), shape, endpoint=True).astype(_dtype(spec.dtype))
+    drawn = rng.integers(int(low), int(high), shape, endpoint=True)
+    if spec.values is not None and drawn.size > 1:  # the ends of a table are where a shortened one shows
+        drawn.flat[0], drawn.flat[-1] = int(low), int(high)
+    return drawn.astype(_dtype(spec.dtype))
+
+
+def _reals(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, kind: Kind) -> Array:
+    if spec.values is not None:
+        low, high = spec.values
+        return np.asarray(rng.random(shape) * (high - low) + low)
+    match kind:
+        case "unit":
+            return np.asarray(rng.random(shape))
+        case "negative":
+            return np.asarray(-rng.random(shape))
+        case "bytes":
+            return np.asarray(255 * rng.random(shape))
+        case "normal" | "large":
+            return np.asarray(rng.standard_normal(shape) * (10 if kind == "large" else 1))
+        case "rows":
+            return np.asarray(
+                rng.standard_normal(shape) * rng.integers(0, 2, (*shape[:-1], 1) if shape else shape)
+            )
+        case _:
+            assert_never(kind)
 
 
 def _integer_range(spec: TensorSpec) -> tuple[float, float]:
@@ -134,7 +157,7 @@ def load(data: str, specs: Sequence[TensorSpec], axes: Mapping[str, Axis], sampl
     if path.is_dir():
         rows = _folder(path, specs)
     elif path.suffix == ".npz" or path.exists():
-        rows = _stacked(path, specs, axes)
+        rows = _stacked(path, specs, axes, samples)
     elif ".py:" in data:
         rows = _generated(data, specs)
     else:
@@ -164,9 +187,11 @@ def _read_npz(path: Path) -> dict[str, Array]:
         ) from error
 
 
-def _stacked(path: Path, specs: Sequence[TensorSpec], axes: Mapping[str, Axis]) -> Iterator[Sample]:
-    """Rows of one file: axis 0 counts samples and takes the place of the batch axis."""
-    arrays = _named(_read_npz(path), specs, path)
+def _stacked(
+    path: Path, specs: Sequence[TensorSpec], axes: Mapping[str, Axis], samples: int
+) -> Iterator[Sample]:
+    """The first rows of one file: axis 0 counts samples and takes the place of the batch axis."""
+    arrays = {name: array[:samples] for name, array in _named(_read_npz(path), specs, path).items()}
     rows = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(rows.values())) > 1:
         told = ", ".join(f"`{name}` {count}" for name, count in rows.items())
@@ -184,15 +209,15 @@ def _stacked(path: Path, specs: Sequence[TensorSpec], axes: Mapping[str, Axis]) 
     start = 0
     while start < total:
         count = int(next(wanted))
-        if start + count > total:
-            if start:  # what is left does not fill a batch of this size
-                return
+        if isinstance(size, str):
+            count = min(count, total - start)
+        elif start + count > total:
             raise DataDoesNotFit(
-                f"`{path}` holds {total} samples, and the model takes {count} at once",
-                fix=f"--data with at least {count} rows, or --input with a smaller batch",
-            )
+                f"`{path}` holds {total} samples, and the model takes {count} at once", why=f"{total - start} are left over",
+                fix=f"--data with a multiple of {count} rows, or --input with a smaller batch",
+            )  # fmt: skip
         feeds = {spec.name: _row(arrays[spec.name][start : start + count], spec, path) for spec in specs}
-        yield Sample(feeds, {size: count} if isinstance(size, str) else {})
+        yield Sample(feeds, {size: count} if isinstance(size, str) else {}, rows=count)
         start += count
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -63,7 +62,8 @@ def _globals(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
     session, words = _split(list(sys.argv[1:] if argv is None else argv))
-    for name in ("SIGTERM", "SIGHUP"):
+    # SIGINT too: a job that a script started in the background inherits it ignored, and could not be stopped tidily
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     sys.exit(_run(session, words))
@@ -78,14 +78,14 @@ def _run(session: Session, words: list[str]) -> int:
         return _failed(session, error)
     except _UsageError as error:
         return _failed(session, _usage(error, words))
-    except (KeyboardInterrupt, typer.Abort):
+    except (_Stopped, KeyboardInterrupt, typer.Abort):
         return _failed(
             session, Interrupted("interrupted; nothing was written", fix="run it again when you are ready")
         )
     except BrokenPipeError:
-        # The reader of our output has gone, as in `mlconv formats | head`; say nothing more into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        # The reader of our results has gone, as in `mlconv formats | head`. Where it was that of our messages, work
+        # was broken off.
+        return 0 if sys.stdout in _drop_closed() else Interrupted.exit
     except Exception as error:  # noqa: BLE001  # a defect of ours still has the one shape
         defect = InternalError(f"mlconv itself failed: {type(error).__name__}: {error}",
                                fix="--debug shows where; please report it with the command that you typed")  # fmt: skip
@@ -94,15 +94,35 @@ def _run(session: Session, words: list[str]) -> int:
 
 
 def _failed(session: Session, error: MlconvError) -> int:
-    if session.json:
-        session.document(error.to_json())
-        if session.debug:
-            session.traceback(error)
-    else:
-        session.error(error)
-    with contextlib.suppress(BrokenPipeError):
+    try:
+        if session.json:
+            session.document(error.to_json())
+            if session.debug:
+                session.traceback(error)
+        else:
+            session.error(error)
         sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_closed()
     return error.exit
+
+
+def _drop_closed() -> list[TextIO]:
+    """Send what is left for readers that have gone to nowhere: Python flushes once more when it ends.
+
+    Returns:
+        The streams without a reader, as far as it has been noticed.
+    """
+    closed = []
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            closed.append(stream)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return closed
 
 
 def _split(words: list[str]) -> tuple[Session, list[str]]:
@@ -131,5 +151,9 @@ def _usage(error: Any, words: Sequence[str]) -> BadUsage:
     return BadUsage(what, fix=f"`{close[0]}`? {command} --help lists all" if close else f"{command} --help")
 
 
+class _Stopped(BaseException):
+    """A signal that asks us to end. Not KeyboardInterrupt: typer would end on that without a word."""
+
+
 def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise _Stopped

@@ -88,10 +88,11 @@ def check_failure(checked: Checked) -> CheckFailed:
     failed = [line.name for line in checked.checks if line.ok is False]
     loads = [line for line in checked.checks if line.name == "load" and line.ok]
     why = f"{loads[0].detail} loads it all the same" if loads and "run" not in failed else None
+    mendable = checked.format == "onnx" and loads and not {"run", "operators", "external data"} & set(failed)
     fix = (
         f"mlconv onnx {checked.ref} writes a repaired copy where it can"
-        if checked.format == "onnx"
-        else "read the details above"
+        if mendable
+        else "mend in the source what is said above"
     )
     return CheckFailed(
         f"`{checked.ref}` is not sound: {', '.join(dict.fromkeys(failed))} failed", why=why, fix=fix

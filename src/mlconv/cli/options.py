@@ -157,8 +157,18 @@ def pairs(texts: list[str] | None, flag: str) -> tuple[tuple[str, str], ...]:
 
 
 def names(text: str | None) -> tuple[str, ...]:
-    """``A,B`` as names."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    """``A,B`` as names.
+
+    Raises:
+        BadUsage: One stands there twice.
+    """
+    found = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    for name in found:
+        if found.count(name) > 1:
+            raise BadUsage(
+                f"--outputs names `{name}` twice", fix=f"--outputs {','.join(dict.fromkeys(found))}"
+            )
+    return found
 
 
 def precision(text: str) -> Precision:

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from mlconv import progress
-from mlconv.checks.computes import computes_in_graph
-from mlconv.checks.evidence import Answers, Parity, judge, without
-from mlconv.checks.parity import OutputParity
-from mlconv.checks.samples import draw, sizes_for
+from mlconv.checks.computes import asked_for
+from mlconv.checks.evidence import Answers, CandidateDoesNotRun, Parity, judge
+from mlconv.checks.parity import Computes
+from mlconv.checks.reference import usual_sizes
+from mlconv.checks.samples import draw
+from mlconv.checks.signatures import faults
 from mlconv.checks.structure import Finding, check_structure
 from mlconv.convert.job import Options, Referenced
 from mlconv.convert.onnx_graph.file import save
 from mlconv.convert.onnx_graph.finish import variants, with_provenance
+from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
 from mlconv.runners.onnx_session import OnnxSession, decisive
 from mlconv.tensors import TensorSpec, axes_of
@@ -37,6 +39,7 @@ class Finish:
         inputs, outputs: The source's signature, which the artifact must have.
         referenced: The source's answers; None where nothing is to be compared.
         provenance: To be embedded.
+        source: What it was made from; with ``options`` it decides what the artifact may compute in.
         renames: Whether names inside the graph are noise that differs from run to run.
     """
 
@@ -47,7 +50,13 @@ class Finish:
     outputs: tuple[TensorSpec, ...]
     referenced: Referenced | None
     provenance: dict[str, Any]
+    source: ModelFile
     renames: bool = False
+
+    @property
+    def computes(self) -> Computes:
+        dtypes = {spec.dtype for spec in (*self.inputs, *self.outputs)}
+        return asked_for(self.source, self.options.precision, dtypes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,50 +108,40 @@ def _evidence(job: Finish, files: Sequence[Path]) -> Evidence:
         runner = OnnxSession(files[0])
     except Exception as error:  # whatever onnxruntime raises means that it does not load this file
         return Evidence(tuple(files), structure, _load(False, decisive(error)), None)
+    structure = (*structure, _signature(job, runner))
     if job.referenced is None:
         return Evidence(tuple(files), structure, _run_once(runner, job), None)
     progress.report("comparing with the source")
     told = job.referenced
     answers = Answers(told.runner, job.inputs, job.outputs, told.files, told.spread, told.spread_share, told.noise,
-                      job.options.data or "random", job.options.seed, told.notes)  # fmt: skip
-    faults = _renamed(job, runner)
+                      job.options.data or "random", job.options.seed, told.samples, told.notes)  # fmt: skip
     taken = {spec.name for spec in runner.inputs}
     given = {spec.name for spec in runner.outputs}
     try:
         parity = judge(
             runner, answers, [(spec.name, spec.name) for spec in job.outputs if spec.name in given],
             [(spec.name, spec.name) for spec in job.inputs if spec.name in taken],
-            computes=computes_in_graph(onnx.load(files[0], load_external_data=False)), atol=job.options.atol, rtol=job.options.rtol,
+            computes=job.computes, atol=job.options.atol, rtol=job.options.rtol,
         )  # fmt: skip
-    except Exception as error:  # it loads, and does not run on what the source runs on
-        return Evidence(tuple(files), structure, _load(False, decisive(error)), None)
-    for fault in faults:
-        parity = without(parity, fault)
+    except CandidateDoesNotRun as error:  # it loads, and does not run on what the source runs on
+        return Evidence(tuple(files), structure, _load(False, decisive(error.cause)), None)
     return Evidence(tuple(files), structure, _load(True, ""), parity)
 
 
-def _renamed(job: Finish, runner: OnnxSession) -> list[OutputParity]:
-    """Inputs and outputs that the source has and the artifact has not under that name."""
-    theirs = ({spec.name for spec in runner.inputs}, {spec.name for spec in runner.outputs})
-    faults = [
-        f"input `{spec.name}` of the source is lost" for spec in job.inputs if spec.name not in theirs[0]
-    ]
-    faults += [f"output `{spec.name}` is missing" for spec in job.outputs if spec.name not in theirs[1]]
-    return [
-        OutputParity(fault.split("`")[1], False, True, fault=fault, fault_kind="signature")
-        for fault in faults
-    ]
+def _signature(job: Finish, runner: OnnxSession) -> Finding:
+    found = [*faults(job.inputs, runner.inputs, "input"), *faults(job.outputs, runner.outputs, "output")]
+    return Finding("signature", not found, "; ".join(found) or "that of the source")
 
 
 def _run_once(runner: OnnxSession, job: Finish) -> dict[str, Any]:
     """One run on random inputs, where nothing is compared; string inputs are left at that."""
     if any(spec.dtype == "str" for spec in runner.inputs):
         return _load(True, "not run: it takes strings")
-    sizes = sizes_for(axes_of(runner.inputs, job.options.input), 0)
     ranges = {spec.name: spec.values for spec in job.inputs}
     specs = [replace(spec, values=ranges.get(spec.name)) for spec in runner.inputs]
     try:
-        outputs = runner.run(draw(specs, sizes, job.options.seed, 0, wide=False).feeds)
+        sizes = usual_sizes(runner, specs, axes_of(tuple(specs), job.options.input), job.options.seed)
+        outputs = runner.run(draw(specs, sizes, job.options.seed, 0, kind="unit").feeds)
     except Exception as error:  # whatever onnxruntime raises
         return _load(False, decisive(error))
     floats = [np.asarray(array) for array in outputs.values()]
@@ -167,7 +166,6 @@ def _checks(found: Evidence) -> dict[str, Any]:
 
 def _artifact(path: Path) -> dict[str, Any]:
     """Signature, opset and operator count as the file itself tells them."""
-    from mlconv.formats import ModelFile
     from mlconv.formats.onnx_file import describe
 
     told = describe(ModelFile(str(path), path, "onnx"))

@@ -97,7 +97,8 @@ class Referenced:
         files: One ``.npz`` a sample: ``in0, in1, ...`` and ``out0, out1, ...`` in the signature's order.
         spread: Of each output, how far the runtime's own kernels lie apart; empty where it has one kind.
         spread_share: Of each output, the share of elements on which they differ.
-        noise: Of each output, how far it moved when the last bit of the floating-point inputs did.
+        noise: Of each sample and output, how far it moved when the last bit of the floating-point inputs did.
+        samples: How many samples the files hold; a row of the user's data is one.
         notes: What was left out, in words.
     """
 
@@ -105,7 +106,8 @@ class Referenced:
     files: tuple[Path, ...] = ()
     spread: tuple[float, ...] = ()
     spread_share: tuple[float, ...] = ()
-    noise: tuple[float, ...] = ()
+    noise: tuple[tuple[float, ...], ...] = ()
+    samples: int = 0
     notes: tuple[str, ...] = ()
 
 

@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlconv.convert.job import Converted, Job, Options
+from mlconv.convert.tensorflow_import.graph import (
+    PACKAGES,
+    Frozen,
+    convert_frozen,
+    freeze_function,
+    laid_over,
+)
 from mlconv.convert.tensorflow_import.keras_files import KerasModel, load
-from mlconv.convert.tensorflow_import.graph import PACKAGES, Frozen, convert_frozen, freeze_function, laid_over
 from mlconv.convert.tensorflow_import.signature import Port, chosen
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import ConverterFailed, ShapesNeeded, UnsupportedType, listed

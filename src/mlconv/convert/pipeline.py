@@ -17,14 +17,17 @@ from typing import Any
 
 from mlconv import __version__, output, registry, worker
 from mlconv.checks.parity_words import parity_verdict
+from mlconv.convert import origin as origins
 from mlconv.convert.job import Job, Options, Sourced
 from mlconv.convert.trust import assert_trusted
 from mlconv.errors import (
     CompiledForEdgeTpu,
     ConversionError,
     ConverterFailed,
+    Crashed,
     LoadFailed,
     OptionNotAccepted,
+    SignaturesDiffer,
     StructureFailed,
     VerdictError,
     WrongFormat,
@@ -34,6 +37,7 @@ from mlconv.jsonable import from_json, to_json
 from mlconv.model import identify
 from mlconv.registry import Converter, Route
 from mlconv.result import Artifact, Attempt, Conversion, Source, Step
+from mlconv.scratch import scratch_beside
 from mlconv.tensors import TensorSpec
 
 COMMON = frozenset({"metadata", "data", "samples", "seed", "atol", "rtol", "parity"})
@@ -74,15 +78,20 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
         if call.output
         else Path(output.default_name(model, _SUFFIX[target], _opset(model, options)))
     )
-    output.assert_free(place, model, force=call.force)
+    files_read = origins.reads(model, options)
+    destination = output.Target(place, files_read.files, files_read.identity, call.force)
+    output.assert_free(destination)
+    call = replace(call, limits=call.limits.from_now())
     with (
-        output.scratch_beside(place) as scratch,
+        scratch_beside(place) as scratch,
         worker.start(call.limits, preload=_PRELOAD[target]) as finisher,
     ):
+        before = origins.look(files_read)
         made = _first_that_works(routes, model, options, call, scratch)
-        origin = _source(model, made.sourced)
+        origins.assert_unchanged(files_read, before)
+        origin = _source(model, made.sourced, before)
         finished = _finish(
-            finisher, target, _finish_payload(origin, made, options, place, scratch / "finished"), call
+            finisher, target, _finish_payload(model, origin, made, options, place, scratch / "finished"), call
         )
         files = [scratch / "finished" / name for name in finished["files"]]
         failure = verdict(finished["checks"])
@@ -91,7 +100,7 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
             (*made.sourced.warnings, *finished["warnings"]), time.perf_counter() - start, failure,
         )  # fmt: skip
         if failure is None or call.write_anyway:
-            output.put(files, place, {**conversion.to_json(), **_circumstances(options)})
+            output.put(files, destination, {**conversion.to_json(), **_circumstances(options)})
             return conversion
     return replace(conversion, artifact=replace(conversion.artifact, written=False))
 
@@ -163,7 +172,11 @@ def _opset(model: ModelFile, options: Options) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the converters of a route left: the last one's file (external data lies beside it), and how it came about."""
+    """What the converters of a route left: the last one's file (external data lies beside it), and how it came about.
+
+    Attributes:
+        sourced: What the first one told of the source, with the warnings of all.
+    """
 
     path: Path
     sourced: Sourced
@@ -180,13 +193,13 @@ def _first_that_works(
             no other converter would read a broken file.
     """
     attempts: list[Attempt] = []
-    first: ConversionError | None = None
+    first: ConversionError | Crashed | None = None
     for number, route in enumerate(routes):
         folder = scratch / f"route{number}"
         folder.mkdir()
         try:
             return _walk(route, model, options, call, folder, tuple(attempts))
-        except ConversionError as error:
+        except (ConversionError, Crashed) as error:
             first = first or error
             attempts.append(Attempt(route[0].name, error.id, error.what))
     assert first is not None
@@ -211,11 +224,17 @@ def _walk(
         steps.append(Step(converter.source, converter.target, converter.name, sourced.exporter, dict(sourced.versions),
                           round(sourced.seconds, 3), attempts if number == 0 else ()))  # fmt: skip
         model = ModelFile(str(path), path, converter.target)  # type: ignore[arg-type]
-    return _Made(path, told[0], tuple(steps))
+    warnings = dict.fromkeys(warning for sourced in told for warning in sourced.warnings)
+    stable = all(sourced.stable_names for sourced in told)
+    return _Made(path, replace(told[0], warnings=tuple(warnings), stable_names=stable), tuple(steps))
 
 
 def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference: bool) -> Sourced:
-    payload = {"run": converter.run, "job": to_json(job), "reference": reference}
+    witness = None if converter in registry.CONVERTERS else registry.runner_for(job.source.format)
+    payload = {
+        "run": converter.run, "job": to_json(job), "reference": reference,
+        "witness": witness.open if reference and witness is not None and not witness.missing() else None,
+    }  # fmt: skip
     call.listener(f"converting with {converter.name}")
     try:
         with worker.start(
@@ -235,18 +254,19 @@ def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference:
 
 
 def _finish_payload(
-    source: Source, made: _Made, options: Options, place: Path, folder: Path
+    model: ModelFile, source: Source, made: _Made, options: Options, place: Path, folder: Path
 ) -> dict[str, Any]:
     """What ``finish_job.Finish`` reads."""
     folder.mkdir()
     told = made.sourced
     return {
-        "converted": str(made.path), "output": str(folder / place.name), "options": to_json(options),
+        "converted": str(made.path), "source": to_json(model), "output": str(folder / place.name), "options": to_json(options),
         "inputs": to_json(told.inputs), "outputs": to_json(told.outputs), "referenced": to_json(told.referenced),
         "renames": not told.stable_names,
         "provenance": {
             "mlconv": __version__, "converters": {step.converter: step.versions for step in made.steps}, "date": today(),
-            "source": {"name": _plain_name(source), "format": source.format, "sha256": source.sha256},
+            "source": {"name": _plain_name(source), "format": source.format, "sha256": source.sha256,
+                       "weights_sha256": source.weights_sha256},
         },
     }  # fmt: skip
 
@@ -268,6 +288,12 @@ def verdict(checks: dict[str, Any]) -> VerdictError | None:
     Each row of ``checks.parity.outputs`` that failed has figures or a fault in words.
     """
     structure, load, parity = checks["structure"], checks["load"], checks.get("parity")
+    named = [
+        line["detail"] for line in structure["findings"] if line["name"] == "signature" and not line["ok"]
+    ]
+    if named:
+        return SignaturesDiffer(f"the artifact has not the source's signature: {named[0][:600]}",
+                                fix="--write-anyway keeps the file for a look")  # fmt: skip
     if not structure["ok"]:
         faults = [line["detail"] for line in structure["findings"] if line["ok"] is False]
         return StructureFailed(f"the converted model is not valid ONNX: {'; '.join(faults)[:600]}",
@@ -281,11 +307,9 @@ def verdict(checks: dict[str, Any]) -> VerdictError | None:
 # ------------------------------------------------------------------ the result
 
 
-def _source(model: ModelFile, told: Sourced) -> Source:
-    digest, size = (
-        (None, None) if model.path is None else (output.digest(model.path), output.size(model.path))
-    )
-    return Source(model.ref, model.format, digest, size, told.weights, told.inputs, told.outputs)
+def _source(model: ModelFile, told: Sourced, content: origins.Content) -> Source:
+    return Source(model.ref, model.format, content.sha256, content.bytes, told.weights, told.inputs, told.outputs,
+                  content.weights_sha256)  # fmt: skip
 
 
 def _artifact(finished: Any, files: Sequence[Path], target: str, place: Path) -> Artifact:

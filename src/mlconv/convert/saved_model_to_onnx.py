@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mlconv.convert.job import Converted, Job, Options
-from mlconv.convert.tensorflow_import.graph import PACKAGES, Frozen, convert_frozen, freeze_function, inlined, laid_over
+from mlconv.convert.tensorflow_import.graph import (
+    PACKAGES,
+    Frozen,
+    convert_frozen,
+    freeze_function,
+    inlined,
+    laid_over,
+)
 from mlconv.convert.tensorflow_import.signature import Port, chosen
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (

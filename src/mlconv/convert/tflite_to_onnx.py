@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.job import Converted, Job
+from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.tensorflow_import.graph import PACKAGES, convert_tflite, laid_over
 from mlconv.convert.tensorflow_import.signature import Port, unknown_output
-from mlconv.convert.tensorflow_import.words import unsupported
 from mlconv.convert.tensorflow_import.tflite_plain import Plain, rewrite
+from mlconv.convert.tensorflow_import.words import unsupported
 from mlconv.errors import UnsupportedType, listed
 from mlconv.formats import mapped, tflite_read
 from mlconv.formats.tflite_graph import Model, Operator, Subgraph, Tensor
@@ -39,7 +39,17 @@ def run(job: Job) -> Converted:
         else (plain.path, replace(entry, key=None, subgraph=0))
     )
     reference = LiteRtRunner(runs, point, inputs, outputs, is_quantized=is_quantized(model))
-    return Converted(inputs, outputs, reference, "tf2onnx", (*PACKAGES, *PACKAGE_NAMES))
+    return Converted(
+        inputs, outputs, reference, "tf2onnx", (*PACKAGES, *PACKAGE_NAMES), _chosen_silently(model, whole, job)
+    )
+
+
+def _chosen_silently(model: Model, entry: Entry, job: Job) -> list[str]:
+    """Which of several signatures was taken, where the user named none."""
+    others = [known.key for known in model.signatures if known.key != entry.key]
+    if job.options.signature is not None or not others:
+        return []
+    return [f"the signature `{entry.key}` was converted; --signature chooses another: {', '.join(others)}"]
 
 
 def _plain(job: Job, entry: Entry) -> Plain:

@@ -23,10 +23,10 @@ from collections.abc import Callable
 import onnx_ir as ir
 import torch
 
+from mlconv.convert.job import Converted, Job
 from mlconv.convert.torch_import import dynamo as torch_dynamo
 from mlconv.convert.torch_import import graph as torch_graph
 from mlconv.convert.torch_import import trace as torch_trace
-from mlconv.convert.job import Converted, Job
 from mlconv.convert.torch_import.reference import Reference, reference
 from mlconv.convert.torch_import.source import Source, open_source
 from mlconv.errors import ConversionError, DataDependentControlFlow, OpsetOutOfReach, UnsupportedType
@@ -83,48 +83,58 @@ def _refuse_complex(known: Reference) -> None:
 
 
 def _export(source: Source, known: Reference, opset: int, job: Job, notes: list[str]) -> tuple[ir.Model, str]:
-    def trace() -> ir.Model:
+    def trace() -> tuple[ir.Model, str]:
         folder = job.scratch / "traced"  # torch writes large tensors into loose files beside the model
         folder.mkdir(exist_ok=True)
         return torch_trace.export(source, known, opset, folder / "model.onnx", job.options.seed)
 
     if source.scripted:
-        return trace(), torch_trace.NAME
+        return trace()[0], torch_trace.NAME
     if opset < torch_dynamo.LEAST:
-        return _below_18(source, known, opset, trace)
+        return _below_18(source, known, opset, job.options.seed, trace, notes)
     try:
-        return torch_dynamo.export(source, known, min(opset, torch_dynamo.GREATEST)), torch_dynamo.NAME
+        asked = min(opset, torch_dynamo.GREATEST)
+        return torch_dynamo.export(source, known, asked, job.options.seed), torch_dynamo.NAME
     except ConversionError as error:
         if isinstance(error, DataDependentControlFlow):
             raise  # a trace would hide the branches that it did not take
         first = error
     try:
-        model = trace()
+        model, held = trace()
+    except DataDependentControlFlow as second:
+        raise second from first
     except ConversionError as second:
         first.why = f"{first.why + '; ' if first.why else ''}the {torch_trace.NAME}: {second.what}"
         raise first from second
     notes.append(
-        f"the {torch_dynamo.NAME} failed ({first.what}), so the {torch_trace.NAME} was used; "
-        "its trace agrees with the module on other values and sizes"
+        f"the {torch_dynamo.NAME} failed ({_told(first)}), so the {torch_trace.NAME} was used; {held}"
     )
     return model, torch_trace.NAME
 
 
 def _below_18(
-    source: Source, known: Reference, opset: int, trace: Callable[[], ir.Model]
-) -> tuple[ir.Model, str]:
+    source: Source, known: Reference, opset: int, seed: int, trace: Callable[[], tuple[ir.Model, str]], notes: list[str]
+) -> tuple[ir.Model, str]:  # fmt: skip
     try:
-        return trace(), torch_trace.NAME
+        return trace()[0], torch_trace.NAME
     except ConversionError as error:
-        if isinstance(error, DataDependentControlFlow):
-            raise
         first = error
     try:
-        model = torch_dynamo.export(source, known, torch_dynamo.LEAST)
+        # a branch that a trace would lose is refused here too, and a size that it would fix may be a symbol
+        model = torch_dynamo.export(source, known, torch_dynamo.LEAST, seed)
     except ConversionError as error:
-        raise first from error
+        raise (error if isinstance(error, DataDependentControlFlow) else first) from first
     try:
-        return torch_graph.at_opset(model, opset), torch_dynamo.NAME
+        lowered = torch_graph.at_opset(model, opset)
     except OpsetOutOfReach as error:
         error.why = f"the {torch_trace.NAME}: {first.what}; lowered from {torch_dynamo.LEAST}: {error.why}"
         raise error from first
+    notes.append(
+        f"the {torch_trace.NAME} failed ({_told(first)}), so the graph of the {torch_dynamo.NAME} was lowered "
+        f"from opset {torch_dynamo.LEAST}"
+    )
+    return lowered, torch_dynamo.NAME
+
+
+def _told(error: ConversionError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what

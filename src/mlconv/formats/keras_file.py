@@ -16,22 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from mlconv.errors import listed
-from mlconv.formats import Description, ModelFile, archive, hdf5_file, mapped, parameters
+from mlconv.formats import Description, ModelFile, archive, hdf5_file, keras_code, mapped, parameters
 from mlconv.formats.archive import Archive, broken
 from mlconv.formats.hdf5_file import Contents
+from mlconv.formats.keras_code import Config
 from mlconv.tensors import DTYPES, Dim, TensorSpec
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _ATTRIBUTES = ("model_config", "keras_version", "backend")
 _LOOKED_AT = 512 << 20  # bytes; a file that is one great hole is not searched to its end
 _CONFIG_LIMIT = 256 << 20  # bytes
+_VOCABULARIES = ("vocabulary", "vocabulary_file")
 _NOT_WEIGHTS = ("optimizer/", "optimizer_weights/", "metrics/")
-_OWN_PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_hub", "keras_nlp", "keras_cv", "builtins")
-
-_CODE = frozenset({"Lambda", "__lambda__", "lambda", "TorchModuleWrapper", "TFSMLayer"})
-"""Marshalled functions; a pickled torch module; a SavedModel of another folder. Keras's ``safe_mode`` refuses the same."""
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +95,13 @@ def describe(model: ModelFile, signature: str | None = None) -> Description:
         ) from error
 
 
-def marshalled(found: KerasModel) -> list[str]:
-    """Layers whose configuration carries Python bytecode, or a pickle, that loading would run."""
-    return sorted(
-        {_layer_name(layer) for layer, value in _values_by_layer(found.config) if _carries_code(value)}
-    )
-
-
 def outside_files(found: KerasModel) -> list[str]:
-    """Files elsewhere that loading would read: vocabularies that layers name by their path."""
+    """Files elsewhere that loading would read: vocabularies that layers and feature columns name by their path."""
     paths = []
-    for _, value in _values_by_layer(found.config):
+    for _, value in keras_code.values_by_layer(found.config):
         config = value.get("config")
-        name = config.get("vocabulary") if isinstance(config, dict) else None
-        paths += [name] if isinstance(name, str) and name else []
+        names = [config.get(key) for key in _VOCABULARIES] if isinstance(config, dict) else []
+        paths += [name for name in names if isinstance(name, str) and name]
     return paths
 
 
@@ -162,7 +151,7 @@ def _signature(config: Config) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec
     body = config.get("config")
     layers = _layers(config)
     if isinstance(body, dict) and "input_layers" in body:
-        by_name = {_layer_name(layer): layer for layer in layers}
+        by_name = {keras_code.layer_name(layer): layer for layer in layers}
         inputs = [_input(name, by_name[name]) for name in _tensor_layers(body["input_layers"])]
         return tuple(inputs), tuple(
             _output(name, by_name[name]) for name in _tensor_layers(body["output_layers"])
@@ -171,11 +160,13 @@ def _signature(config: Config) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec
         first = layers[0]
         inner = layers[-1]
         name = (
-            _layer_name(first) if first.get("class_name") == "InputLayer" else f"{_layer_name(first)}_input"
+            keras_code.layer_name(first)
+            if first.get("class_name") == "InputLayer"
+            else f"{keras_code.layer_name(first)}_input"
         )
         spec = _input(name, first)
         shape = spec.shape if spec.shape is not None else _shape(_built_shape(config))
-        return (TensorSpec(name, shape, spec.dtype),), (_output(_layer_name(inner), inner),)
+        return (TensorSpec(name, shape, spec.dtype),), (_output(keras_code.layer_name(inner), inner),)
     shape = _shape(_built_shape(config))
     return ((TensorSpec("input", shape, "float32"),) if shape else ()), ()
 
@@ -185,12 +176,6 @@ def _layers(config: Config) -> list[Config]:
     body = config.get("config")
     layers = body.get("layers") if isinstance(body, dict) else body
     return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
-
-
-def _layer_name(layer: Config) -> str:
-    body = layer.get("config")
-    name = layer.get("name") or (body.get("name") if isinstance(body, dict) else None)
-    return str(name or layer.get("class_name") or "?")
 
 
 def _tensor_layers(references: Any) -> list[str]:
@@ -272,51 +257,16 @@ def _parameters(weights: Contents | None) -> int | None:
 
 
 def _notes(found: KerasModel) -> Iterator[str]:
-    code = marshalled(found)
+    code, calls = keras_code.marshalled(found.config), keras_code.calls(found.config)
     if code:
         yield f"it carries Python code in {listed(code)}: it is loaded only with --trust-model"
+    if calls:
+        yield f"it calls functions that may reach out of the model: {listed(calls)}: it is loaded only with --trust-model"
     if found.weights is not None and found.weights.elsewhere:
         yield f"it takes content from other files and is refused: {listed(list(found.weights.elsewhere))}"
-    own = _custom_classes(found.config)
+    own = keras_code.custom_classes(found.config)
     if own:
-        yield f"classes of the author's own: {listed(own)}: conversion needs --custom-objects"
-
-
-def _custom_classes(config: Config) -> list[str]:
-    """Classes that Keras itself does not have, as its configuration tells: registered ones, or of another module."""
-    found = set()
-    for _, value in _values_by_layer(config):
-        registered, module = value.get("registered_name"), value.get("module")
-        foreign = isinstance(module, str) and module.partition(".")[0] not in _OWN_PACKAGES
-        if "class_name" in value and (foreign or (isinstance(registered, str) and ">" in registered)):
-            found.add(str(value["class_name"]))
-    return sorted(found)
-
-
-def _carries_code(value: Config) -> bool:
-    """Whether a part of a configuration makes Keras run what the file holds; see ``_CODE``."""
-    kinds = {
-        value.get(key)
-        for key in ("class_name", "function_type", "output_shape_type", "mask_type")
-        if isinstance(value.get(key), str)
-    }
-    registered = value.get("registered_name")
-    return bool(_CODE & (kinds | {registered.rpartition(">")[2]} if isinstance(registered, str) else kinds))
-
-
-def _values_by_layer(config: Config) -> Iterator[tuple[Config, Config]]:
-    """Every object of a configuration, with the nearest layer around it; without recursion, however deep it nests."""
-    rest: list[tuple[Config, Any]] = [(config, config)]
-    while rest:
-        layer, value = rest.pop()
-        if isinstance(value, dict):
-            body = value.get("config")
-            named = value.get("name") or (body.get("name") if isinstance(body, dict) else None)
-            layer = value if named and "class_name" in value else layer
-            yield layer, value
-            rest += [(layer, item) for item in value.values()]
-        elif isinstance(value, list):
-            rest += [(layer, item) for item in value]
+        yield f"classes of the author's own: {listed(own)}: export the model where they are defined, model.export('folder')"
 
 
 def _contains(data: memoryview, text: bytes) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mlconv.errors import PathEscape, UntrustedCode, UntrustedOperator, UntrustedPickle, listed
+from mlconv.errors import PathEscape, UntrustedOperator, UntrustedPickle, listed
 from mlconv.formats import (
     ModelFile,
     archive,
@@ -14,6 +14,7 @@ from mlconv.formats import (
     graph_def,
     graph_operators,
     hdf5_file,
+    keras_code,
     keras_file,
     mapped,
     onnx_file,
@@ -35,12 +36,12 @@ def assert_safe(model: ModelFile, *, trust_pickle: bool = False, trust_model: bo
     Args:
         model: What ``mlconv.model.identify`` returned.
         trust_pickle: Consent to pickles.
-        trust_model: Consent to Python in Keras files, and to file, network and Python operators in TensorFlow graphs
-            and TorchScript. Neither consents to paths that lead outside.
+        trust_model: Consent to Python and any function in Keras files, and to file, network and Python operators in
+            TensorFlow graphs and TorchScript. Neither consents to paths that lead outside.
 
     Raises:
         UntrustedPickle: A pickle that would import more than tensors and containers.
-        UntrustedCode: A Keras model with marshalled Python.
+        UntrustedCode: A Keras model with marshalled Python, or with functions that may do more than compute.
         UntrustedOperator: A graph with operators that touch files, the network or Python; all are named.
         PathEscape: An archive's member, a link or a reference that leads outside.
         Corrupt: It cannot be read to find out.
@@ -81,7 +82,10 @@ def _torchscript(model: ModelFile, _: bool, trust_model: bool) -> None:
     opened = archive.open_archive(mapped.path_of(model))
     archive.assert_inside(opened)
     if not trust_model:
-        _refuse_operators(model, graph_operators.untrusted_torch(torchscript.operators(opened)))
+        _refuse_operators(
+            model, graph_operators.untrusted_torch(torchscript.operators(opened)),
+            "script the module without these calls, and torch.jit.save it again",
+        )  # fmt: skip
 
 
 def _torch_export(model: ModelFile, trust_pickle: bool, trust_model: bool) -> None:
@@ -91,7 +95,10 @@ def _torch_export(model: ModelFile, trust_pickle: bool, trust_model: bool) -> No
         for name in torch_export.pickles(opened):
             _refuse_pickled_member(model, opened, name)
     if not trust_model:
-        _refuse_operators(model, graph_operators.untrusted_torch(torch_export.describe(model).operators))
+        _refuse_operators(
+            model, graph_operators.untrusted_torch(torch_export.describe(model).operators),
+            "export the module without these calls, and torch.export.save it again",
+        )  # fmt: skip
 
 
 def _refuse_pickled_member(model: ModelFile, opened: Archive, name: str) -> None:
@@ -103,7 +110,7 @@ def _refuse_pickled_member(model: ModelFile, opened: Archive, name: str) -> None
         raise UntrustedPickle(
             f"`{model.ref}` holds the pickle `{name}`, which would run code to load",
             why=f"it imports {listed(names)}" if names else "it cannot be read without being loaded",
-            fix="--trust-pickle, if you know who made it; better: save it again with torch.export.save",
+            fix="where you trust it, write it anew with torch 2.13 or later: torch.export.save(torch.export.load('a.pt2'), 'b.pt2')",
         )
 
 
@@ -123,12 +130,8 @@ def _keras(model: ModelFile, _: bool, trust_model: bool) -> None:
             f"`{model.ref}` names files outside itself: {listed(files)}", why="a layer would read its vocabulary from there",
             fix="save the model with the vocabulary in it: adapt() or set_vocabulary(), then model.save",
         )  # fmt: skip
-    layers = keras_file.marshalled(found)
-    if layers and not trust_model:
-        raise UntrustedCode(
-            f"`{model.ref}` carries Python code in {listed(layers)}", why="Keras would run it as it loads the model",
-            fix="--trust-model, if you know who made it; better: replace the Lambda by a layer class, and --custom-objects",
-        )  # fmt: skip
+    if not trust_model:
+        keras_code.assert_no_code(found.config, model.ref)
 
 
 def _saved_model(model: ModelFile, _: bool, trust_model: bool) -> None:
@@ -182,13 +185,15 @@ _CHECKS: dict[str, Callable[[ModelFile, bool, bool], None]] = {
 """By format. Of a REF naming it is the consent; TFLite, ORT and Core ML's single files hold data alone."""
 
 
-def _refuse_operators(model: ModelFile, counts: dict[str, int]) -> None:
+def _refuse_operators(
+    model: ModelFile, counts: dict[str, int], fix: str = "--trust-model, if you know who made it"
+) -> None:
     if counts:
         names = ", ".join(f"`{name}` ({count})" for name, count in counts.items())
         raise UntrustedOperator(
             f"`{model.ref}` has operators that touch files, the network or Python: {names}",
             why="running the model would run them with your rights",
-            fix="--trust-model, if you know who made it",
+            fix=fix,
         )
 
 

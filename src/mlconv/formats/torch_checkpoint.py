@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mlconv.formats.pickle_reader import Tensor
 from mlconv.tensors import TensorSpec
@@ -14,8 +14,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "ema_state_dict", 
 """Keys under which training code keeps the state dict, the more telling first."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Generic[T]):
     """Weights in a file of ``torch.save``.
 
     Attributes:
@@ -24,42 +27,54 @@ class Checkpoint:
         beside: The other keys.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, T]
     under: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
 
-def find_checkpoint(root: object) -> Checkpoint | None:
-    """The state dict in what was saved: itself, under a usual key, or the dictionaries of tensors that it holds."""
+def find_checkpoint(root: object) -> Checkpoint[Tensor] | None:
+    """The state dict in a pickle that was read and not loaded; see ``find_state``."""
+    return find_state(root, Tensor)
+
+
+def find_state(root: object, kind: type[T]) -> Checkpoint[T] | None:
+    """The state dict in what was saved: itself, under a usual key, or the dictionaries of tensors that it holds.
+
+    Args:
+        kind: What a tensor is: that of ``pickle_reader``, or torch's own where the file was loaded. Both give the same.
+    """
     if not isinstance(root, dict):
         return None
     for key in _WRAPPERS:
         inner: Any = root.get(key)
-        if _is_state(inner):
-            return Checkpoint(_tensors(inner), (key,), _others(root, key))
+        if _is_state(inner, kind):
+            return Checkpoint(_tensors(inner, kind), (key,), _others(root, key))
         deeper = (
-            next((name for name in _WRAPPERS if _is_state(inner.get(name))), None)
+            next((name for name in _WRAPPERS if _is_state(inner.get(name), kind)), None)
             if isinstance(inner, dict)
             else None
         )
         if deeper is not None:
             return Checkpoint(
-                _tensors(inner[deeper]), (key, deeper), (*_others(root, key), *_others(inner, deeper))
+                _tensors(inner[deeper], kind), (key, deeper), (*_others(root, key), *_others(inner, deeper))
             )
-    if _is_state(root) or not root:
-        return Checkpoint(_tensors(root))
-    several = {key: inner for key, inner in root.items() if isinstance(key, str) and _is_state(inner)}
+    if _is_state(root, kind) or not root:
+        return Checkpoint(_tensors(root, kind))
+    return _among(root, kind)
+
+
+def _among(root: dict[Any, Any], kind: type[T]) -> Checkpoint[T] | None:
+    """The dictionaries of tensors under keys that tell nothing: one as it is, several with their keys before the names."""
+    several = {
+        key: _tensors(inner, kind)
+        for key, inner in root.items()
+        if isinstance(key, str) and _is_state(inner, kind)
+    }
     if len(several) == 1:
-        key, inner = next(iter(several.items()))
-        return Checkpoint(_tensors(inner), (key,), _others(root, key))
-    if several:
-        merged = {
-            f"{key}.{name}": tensor
-            for key, inner in several.items()
-            for name, tensor in _tensors(inner).items()
-        }
-        return Checkpoint(merged, (), _others(root, *several))
-    return None
+        ((key, tensors),) = several.items()
+        return Checkpoint(tensors, (key,), _others(root, key))
+    merged = {f"{key}.{name}": tensor for key, tensors in several.items() for name, tensor in tensors.items()}
+    return Checkpoint(merged, (), _others(root, *several)) if several else None
 
 
 def spec(name: str, tensor: Tensor) -> TensorSpec:
@@ -81,20 +96,16 @@ def dtype_counts(specs: list[TensorSpec]) -> str:
     return ", ".join(f"{dtype} x {number}" for dtype, number in counts.most_common())
 
 
-def _is_state(value: object) -> bool:
+def _is_state(value: object, kind: type[Any]) -> bool:
     """Whether a dictionary has tensors by name. Extra state may stand beside them, but no other dictionary of tensors."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return False
     inner = [item for item in value.values() if isinstance(item, dict)]
-    return _has_tensor(value) and not any(_has_tensor(item) for item in inner)
+    return bool(_tensors(value, kind)) and not any(_tensors(item, kind) for item in inner)
 
 
-def _has_tensor(value: dict[Any, Any]) -> bool:
-    return any(isinstance(item, Tensor) for item in value.values())
-
-
-def _tensors(state: dict[Any, Any]) -> dict[str, Tensor]:
-    return {name: item for name, item in state.items() if isinstance(item, Tensor)}
+def _tensors(state: dict[Any, Any], kind: type[T]) -> dict[str, T]:
+    return {name: item for name, item in state.items() if isinstance(item, kind)}
 
 
 def _others(root: dict[Any, Any], *keys: str) -> tuple[str, ...]:

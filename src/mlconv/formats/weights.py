@@ -18,6 +18,7 @@ from mlconv.formats import (
     torch_checkpoint,
 )
 from mlconv.formats.archive import broken
+from mlconv.formats.pickle_reader import Tensor
 from mlconv.tensors import TensorSpec
 
 _NEEDS_MODULE = "weights name tensors, not what computes with them: conversion needs --module"
@@ -44,7 +45,7 @@ def weights_index(path: Path) -> dict[str, TensorSpec]:
     }
 
 
-def read_checkpoint(path: Path) -> torch_checkpoint.Checkpoint:
+def read_checkpoint(path: Path) -> torch_checkpoint.Checkpoint[Tensor]:
     """The weights of a file whose format is ``torch-weights``.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,17 @@ from mlconv.errors import (
     MissingPackage,
     MlconvError,
     SourceDoesNotRun,
-    UntrustedCode,
     listed,
 )
-from mlconv.formats import ModelFile, keras_file, mapped
+from mlconv.formats import ModelFile, keras_code, keras_file, mapped
 from mlconv.runners.tensorflow import tensorflow
 
 _ZIP = b"PK\x03\x04"
 INSTALL_KERAS_2 = (
     "pip install --no-deps tf_keras"  # with its dependencies pip lays `tensorflow` over `tensorflow-cpu`
 )
+
+_EXPORT = "export the model where its classes are defined: model.export('folder'), and convert the folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
 
     Raises:
         Corrupt: The file is neither a Keras archive nor HDF5, or holds no model.
-        UntrustedCode: It carries Python and `--trust-model` was not given.
+        UntrustedCode: It carries Python, or calls what is not known to be harmless, and `--trust-model` was not given.
         MissingPackage: Keras 2 wrote it, Keras 3 does not load it, and ``tf_keras`` is not installed.
         ConverterFailed: It uses layers that no installed package has.
         SourceDoesNotRun: No Keras loads it.
@@ -63,7 +63,7 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
     source = mapped.path_of(model)
     content = keras_file.read(source)
     if not options.trust_model:
-        _assert_no_code(content, model.ref)
+        keras_code.assert_no_code(content.config, model.ref)
     path = _under_own_suffix(source, scratch)
     import keras
 
@@ -72,6 +72,8 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
     except Exception as error:  # Keras raises any kind for a file that it cannot read
         if content.metadata.get("keras_version", "").startswith("3"):
             raise _not_loaded(error, model.ref, f"Keras {keras.__version__} does not load") from error
+        if not options.trust_model:
+            _assert_keras_alone(content, model.ref)
         return _with_keras_2(path, model, error, keras.__version__)
     return KerasModel(loaded, keras)
 
@@ -92,11 +94,21 @@ def _with_keras_2(path: Path, model: ModelFile, failure: Exception, version: str
     return KerasModel(loaded, tf_keras, (told,))
 
 
+def _assert_keras_alone(content: keras_file.KerasModel, ref: str) -> None:
+    """Refuse classes of other modules, which Keras 2 imports by the names that the file gives; Keras 3 does not."""
+    modules = keras_code.foreign_modules(content.config)
+    if modules:
+        raise ConverterFailed(
+            f"`{ref}` uses classes of {listed(modules)}, which is not part of Keras", why="Keras 2 would import what the file names",
+            fix=f"{_EXPORT}; --trust-model imports them",
+        )  # fmt: skip
+
+
 def _not_loaded(error: Exception, ref: str, told: str) -> MlconvError:
     missing = missing_class(error)
     if missing:
         return ConverterFailed(f"`{ref}` uses `{missing}`, which is not part of Keras", why=decisive_line(error),
-                               fix="export the model where that class is defined: model.export(folder), and convert the folder")  # fmt: skip
+                               fix=_EXPORT)  # fmt: skip
     return SourceDoesNotRun(f"{told} `{ref}`", why=decisive_line(error),
                             fix="load it with the Keras that wrote it and save it as .keras, or export it as a SavedModel")  # fmt: skip
 
@@ -124,49 +136,3 @@ def _under_own_suffix(path: Path, scratch: Path) -> Path:
     except OSError:
         shutil.copyfile(path, link)
     return link
-
-
-# ------------------------------------------------------------------ code that a file carries
-
-_CALLS = (
-    "TFOpLambda",
-    "SlicingOpLambda",
-    "TensorFlowOpLayer",
-)  # Keras 2's layers that call TensorFlow by a name in the file
-_REACHING_OUT = re.compile(
-    r"(tf\.|tensorflow\.|compat\.v[12]\.)*(io|train|saved_model|raw_ops|data|summary|distribute|config|load_\w*)\b"
-    r"|.*(py_func|numpy_function|load_library|load_op_library|read_file|write_file)"
-)
-
-
-def _assert_no_code(content: keras_file.KerasModel, ref: str) -> None:
-    """Refuse Python in the file, and TensorFlow functions that reach out of the model.
-
-    Keras 3 has a guard of its own for its own format; Keras 2 unmarshals a Lambda's byte code without asking.
-    """
-    carried = keras_file.marshalled(content)
-    called = sorted(set(_reaching_out(content.config)))
-    if carried or called:
-        raise UntrustedCode(
-            f"`{ref}` carries Python code in {listed(carried)}" if carried
-            else f"`{ref}` calls functions that reach out of the model: {listed(called)}",
-            why="Keras runs it as it loads the model", fix="--trust-model, if you know who made the file",
-        )  # fmt: skip
-
-
-def _reaching_out(config: Any) -> Iterator[str]:
-    rest = [config]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, dict):
-            inner = value.get("config")
-            function = inner.get("function") if isinstance(inner, dict) else None
-            if (
-                value.get("class_name") in _CALLS
-                and isinstance(function, str)
-                and _REACHING_OUT.match(function)
-            ):
-                yield function
-            rest += value.values()
-        elif isinstance(value, list):
-            rest += value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -11,23 +12,30 @@ from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from mlconv.convert.torch_import import failures as torch_failures
-from mlconv.convert.torch_import.reference import Reference
+from mlconv.convert.torch_import.inputs import examples
+from mlconv.convert.torch_import.reference import Reference, agrees, probe_at, probes, run
 from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConverterFailed
 
 NAME = "torch dynamo exporter"
 LEAST, GREATEST = 18, 25
 """Opsets that torch 2.13 and onnxscript 0.7 really write: asked for less they write 18, asked for 26 an invalid file."""
+_HABIT = 2
+"""torch.export takes 0 and 1 for constants, so that every range of its own begins here."""
+_LARGER, _NUMBERS = 66, 1 << 24
+"""Sizes of larger examples begin here: five strides of 2 leave more than one pixel. And how many numbers they may have."""
+_COUNTED = 64
+"""So many sizes below a range are run one by one."""
 
 
-def export(source: Source, reference: Reference, opset: int) -> ir.Model:
+def export(source: Source, reference: Reference, opset: int, seed: int = 0) -> ir.Model:
     """The graph, with the inputs and outputs in the reference's order.
 
     Raises:
         DataDependentControlFlow: A branch hangs on a value; nothing but a change of the model helps.
         UnsupportedOperator, UnsupportedType, ConverterFailed: See ``torch_failures``.
     """
-    program = capture(source, reference)
+    program = capture(source, reference, seed)
     try:
         made = torch.onnx.export(
             program, (), dynamo=True, opset_version=opset, verbose=False,
@@ -44,11 +52,11 @@ def export(source: Source, reference: Reference, opset: int) -> ir.Model:
     return made.model
 
 
-def capture(source: Source, reference: Reference) -> torch.export.ExportedProgram:
+def capture(source: Source, reference: Reference, seed: int = 0) -> torch.export.ExportedProgram:
     """The program of a source: its own where it was one and nothing was changed, else traced from the example.
 
     Raises:
-        DataDependentControlFlow: A branch hangs on a value.
+        DataDependentControlFlow: A branch hangs on a value, or on the size of a dynamic axis.
         ConverterFailed: An axis that shall be dynamic is held to one size; or torch.export gave up.
     """
     if source.program is not None and not source.fixed and _is_plain(source.program, reference):
@@ -64,7 +72,7 @@ def capture(source: Source, reference: Reference) -> torch.export.ExportedProgra
             raise torch_failures.data_dependent(torch_failures.source_line(error)) from error
         if "Constraints violated" not in str(error):
             raise torch_failures.exporter_failed(error, "torch.export") from error
-    return _trace_with_inferred_ranges(source, reference)
+    return _trace_with_inferred_ranges(source, reference, seed)
 
 
 def _is_plain(program: torch.export.ExportedProgram, reference: Reference) -> bool:
@@ -118,10 +126,13 @@ def _axis_name(source: Source, told: str) -> str:
     return list(source.axes)[int(match[1])] if match else told
 
 
-def _trace_with_inferred_ranges(source: Source, reference: Reference) -> torch.export.ExportedProgram:
+def _trace_with_inferred_ranges(
+    source: Source, reference: Reference, seed: int, *, larger: bool = False
+) -> torch.export.ExportedProgram:
     """Once more, with ranges that torch finds itself: some sizes at a range's end take another branch in the code.
 
-    A network of several strides, for one, takes heights of 1 and 2 for broadcasts.
+    A network of several strides, for one, takes heights of 1 and 2 for broadcasts. A range that ends within the axis'
+    own is a branch that the graph would not have, and is refused.
     """
     try:
         program = _trace(reference, dict.fromkeys(_dims(source), Dim.AUTO))
@@ -129,18 +140,135 @@ def _trace_with_inferred_ranges(source: Source, reference: Reference) -> torch.e
         if torch_failures.is_data_dependent(error):
             raise torch_failures.data_dependent(torch_failures.source_line(error)) from error
         raise torch_failures.exporter_failed(error, "torch.export") from error
-    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"][
-        -len(reference.inputs) :
-    ]
-    for spec, value in zip(reference.runner.inputs, values, strict=True):
-        for dim, size in zip(spec.shape or (), value.shape, strict=True):
-            if (
-                isinstance(dim, str)
-                and isinstance(size, int)
-                and source.axes[dim].high != source.axes[dim].low
-            ):
-                raise torch_failures.fixed_axis(dim, size)
+    bounds = _bounds(program, reference)
+    for name, (least, greatest) in bounds.items():
+        if least == greatest and source.axes[name].high != source.axes[name].low:
+            raise torch_failures.fixed_axis(name, least)
+    narrowed = _narrowed(program, bounds, source, reference, seed)
+    if narrowed:
+        wider = None if larger else _at_larger_sizes(source, reference, seed)
+        if wider is not None:
+            return wider
+        name, (low, high) = next(iter(narrowed.items()))
+        raise torch_failures.bounded_axis(name, low, high, _input_within(source, narrowed))
+    _hold_sizes(program, source, reference, seed)
     return program
+
+
+def _at_larger_sizes(source: Source, reference: Reference, seed: int) -> torch.export.ExportedProgram | None:
+    """The program of larger examples, where it is right at small sizes too; None where it is not.
+
+    Strides bring small images down to one pixel, and torch then takes an upper bound for a condition of the model.
+    """
+    free = [axis for axis in source.axes.values() if axis.high is None]
+    larger = {axis.name: (_LARGER + number) * axis.step for number, axis in enumerate(free)}
+    sizes = {**reference.sizes, **larger}
+    inputs = examples(source.inputs, sizes, seed)
+    if not larger or sum(tensor.numel() for tensor in inputs) > _NUMBERS:
+        return None
+    try:
+        run(reference.flat, inputs)
+        program = _trace_with_inferred_ranges(
+            source, replace(reference, sizes=sizes, inputs=inputs), seed, larger=True
+        )
+        module = program.module(check_guards=False)
+        small = (reference.inputs, *((reference.others,) if reference.others else ()))
+        right = all(agrees(module, tensors, run(reference.flat, tensors)) for tensors in small)
+    except Exception:  # the user's forward, or the refusal of these sizes: that of the first ones is told
+        return None
+    return program if right else None
+
+
+def _bounds(program: torch.export.ExportedProgram, reference: Reference) -> dict[str, tuple[int, int | None]]:
+    """The least and the greatest size of each axis for which torch found the program to hold; None: without end."""
+    found: dict[str, tuple[int, int | None]] = {}
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"]
+    tensors = values[len(values) - len(reference.inputs) :]
+    for spec, value in zip(reference.runner.inputs, tensors, strict=True):
+        for dim, size in zip(spec.shape or (), value.shape, strict=True):
+            if not isinstance(dim, str):
+                continue
+            least, greatest = _ends(size, program)
+            low, high = found.get(dim, (least, greatest))
+            ends = [end for end in (high, greatest) if end is not None]
+            found[dim] = max(low, least), min(ends, default=None)
+    return found
+
+
+def _ends(size: Any, program: torch.export.ExportedProgram) -> tuple[int, int | None]:
+    """The ends of a size, a number or an increasing expression of symbols with ranges."""
+    if isinstance(size, int):
+        return size, size
+    expression, ranges = size.node.expr, program.range_constraints
+    known = {symbol: ranges[symbol] for symbol in expression.free_symbols if symbol in ranges}
+    least = expression.xreplace({symbol: found.lower for symbol, found in known.items()})
+    greatest = expression.xreplace({symbol: found.upper for symbol, found in known.items()})
+    return int(least) if least.is_Integer else 0, int(greatest) if greatest.is_Integer else None
+
+
+def _narrowed(
+    program: torch.export.ExportedProgram, bounds: dict[str, tuple[int, int | None]], source: Source,
+    reference: Reference, seed: int,
+) -> dict[str, tuple[int, int | None]]:  # fmt: skip
+    """The axes whose own range is wider than the program's, with the range that both hold."""
+    narrowed: dict[str, tuple[int, int | None]] = {}
+    for name, (least, greatest) in bounds.items():
+        axis = source.axes[name]
+        above = greatest is not None and (axis.high is None or axis.high > greatest)
+        below = least > max(axis.low, _HABIT) and not _same_below(
+            program, name, least, source, reference, seed
+        )
+        if above or below:
+            narrowed[name] = (
+                max(least, _HABIT) if below else max(axis.low, _HABIT),
+                greatest if above else axis.high,
+            )
+    return narrowed
+
+
+def _same_below(
+    program: torch.export.ExportedProgram, name: str, least: int, source: Source, reference: Reference, seed: int
+) -> bool:  # fmt: skip
+    """Whether the program is right at every size below its range too, wherever the module runs.
+
+    Networks with strides have such bounds: below them an axis is broadcast, or the module raises.
+    """
+    axis = source.axes[name]
+    if least - axis.low > _COUNTED:
+        return False
+    module = program.module(check_guards=False)
+    start = -(-max(axis.low, _HABIT) // axis.step) * axis.step
+    runs = (probe_at(source, reference, name, size, seed) for size in range(start, least, axis.step))
+    return all(agrees(module, probe.inputs, probe.outputs) for probe in runs if probe is not None)
+
+
+def _hold_sizes(
+    program: torch.export.ExportedProgram, source: Source, reference: Reference, seed: int
+) -> None:
+    """Conditions such as ``size % 2 == 0`` have no range: run program and module at other sizes."""
+    module = program.module(check_guards=False)
+    for probe in probes(source, reference, seed):
+        if not agrees(module, probe.inputs, probe.outputs):
+            raise torch_failures.branch_on_size(probe.axis, probe.size, reference.sizes[probe.axis])
+
+
+def _input_within(source: Source, narrowed: dict[str, tuple[int, int | None]]) -> str:
+    """The `--input` options whose axes stay within the ranges that hold."""
+    return " ".join(
+        f"--input {spec.name}={','.join(_dim_within(source, dim, narrowed) for dim in spec.shape or ())}"
+        for spec in source.inputs
+        if not narrowed.keys().isdisjoint(dim for dim in spec.shape or () if isinstance(dim, str))
+    )
+
+
+def _dim_within(source: Source, dim: int | str | None, narrowed: dict[str, tuple[int, int | None]]) -> str:
+    if not isinstance(dim, str):
+        return str(dim)
+    axis = source.axes[dim]
+    low, high = narrowed.get(dim, (axis.low, axis.high))
+    if high is None and dim not in narrowed:
+        return dim
+    return f"{dim}={low}..{high if high is not None else 'HIGH'}" + (f"/{axis.step}" if axis.step > 1 else "")
 
 
 def _missing(program: torch.export.ExportedProgram, opset: int) -> list[str]:

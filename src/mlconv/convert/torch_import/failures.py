@@ -88,6 +88,31 @@ def fixed_axis(axis: str, size: int | None) -> ConverterFailed:
     )
 
 
+def bounded_axis(axis: str, low: int, high: int | None, fix: str) -> DataDependentControlFlow:
+    """An axis beyond whose bounds the model does something else.
+
+    Args:
+        low: The least size for which the graph holds.
+        high: The greatest; None where there is none.
+    """
+    span = f"{low} to {high}" if high is not None else f"{low} and above"
+    return DataDependentControlFlow(
+        f"the model takes another branch where the axis `{axis}` leaves {span}",
+        why=f"a graph holds one branch, and torch.export finds the example's to hold for `{axis}` of {span} alone",
+        fix=fix,
+    )
+
+
+def branch_on_size(axis: str, size: int, example: int) -> DataDependentControlFlow:
+    """An axis at one size of which the module does something else than its trace."""
+    return DataDependentControlFlow(
+        f"the model's control flow depends on the size of the axis `{axis}`",
+        why=f"the graph of `{axis}`={example} differs from the module at `{axis}`={size}",
+        fix=f"give `{axis}` a range on one side of the branch, as in {axis}=LOW..HIGH, or a number, in --input; "
+        "or convert torch.jit.script(module), which keeps both branches",
+    )
+
+
 def exporter_failed(error: BaseException, tool: str) -> ConversionError:
     """What to say where an exporter gave up for a reason that is no control flow."""
     if isinstance(error, ConversionError):
@@ -130,7 +155,11 @@ def missing_operators(error: BaseException) -> list[str]:
 
 def source_line(error: BaseException) -> str | None:
     """The innermost line of the user's own code: ``net.py:12 `if x.sum() > 0:```."""
-    frames = traceback.extract_tb(error.__traceback__)
+    return own_line(traceback.extract_tb(error.__traceback__))
+
+
+def own_line(frames: Sequence[traceback.FrameSummary]) -> str | None:
+    """As ``source_line``, of a stack."""
     own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
     if not own:
         return None

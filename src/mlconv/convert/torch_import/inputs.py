@@ -237,5 +237,5 @@ def examples(
     Raises:
         UnsupportedType: An input of strings or complex numbers.
     """
-    feeds = draw(specs, sizes, seed, index, wide=True).feeds
+    feeds = draw(specs, sizes, seed, index, kind="normal").feeds
     return tuple(to_torch(feeds[spec.name]) for spec in specs)

@@ -16,6 +16,12 @@ from mlconv.errors import ConverterFailed, MlconvError, UnsupportedType, listed
 from mlconv.runners.torch_eager import Flat, TorchRunner, as_tensor, choose, dtype_name, is_output
 from mlconv.tensors import Axis, Dim, TensorSpec
 
+_PROBES = (40, 520)
+"""Sizes clearly above those of the examples; code branches at small limits (16, 32), and at lengths like 512."""
+_PROBE_NUMBERS = 1 << 20
+"""Inputs of more numbers are not run at the larger of them: images have limits of no such kind."""
+_SHARE = 1e-3
+"""Share of the largest output by which two forms of a module may differ: rounding stays far below, another branch above."""
 _LADDER = (2, 8, 32, 64, 128, 224, 256)
 """Sizes for axes of open range: networks with several strides do not run on the smallest."""
 
@@ -192,3 +198,80 @@ def _dim(first: int, second: int, sizes: Mapping[str, int], others: Mapping[str,
         if (size, others[name]) == (first, second):
             return name
     return None
+
+
+# ------------------------------------------------------------------ other sizes, and what is the same
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A run of the module with one axis at another size than the example's."""
+
+    axis: str
+    size: int
+    inputs: tuple[torch.Tensor, ...]
+    outputs: tuple[torch.Tensor, ...]
+
+
+def probes(source: Source, known: Reference, seed: int) -> Iterator[Probe]:
+    """The module at clearly larger sizes, one axis at a time; sizes at which it does not run are left out."""
+    for axis in source.axes.values():
+        for size in _larger(axis, known.sizes[axis.name]):
+            probe = probe_at(source, known, axis.name, size, seed)
+            if probe is not None:
+                yield probe
+
+
+def probe_at(source: Source, known: Reference, axis: str, size: int, seed: int) -> Probe | None:
+    """The module with one axis at a size, the others at the example's; None where it does not run."""
+    inputs = examples(source.inputs, {**known.sizes, axis: size}, seed, 2)
+    numbers = sum(tensor.numel() for tensor in inputs)
+    if source.axes[axis].high is None and size >= _PROBES[-1] and numbers > _PROBE_NUMBERS:
+        return None
+    try:
+        return Probe(axis, size, inputs, run(known.flat, inputs))
+    except Exception:  # the user's forward may raise anything at a size that it does not take
+        return None
+
+
+def _larger(axis: Axis, example: int) -> list[int]:
+    """The upper end of a range; of an open axis sizes above its example, and their neighbours of the other parity."""
+    if axis.high is not None:
+        sizes = [axis.high - axis.high % axis.step, axis.high - axis.high % axis.step - axis.step]
+    else:
+        sizes = [-(-size // axis.step) * axis.step for size in _PROBES]
+        sizes = [near for size in sizes for near in (size, size + axis.step)]
+    return [size for size in sizes if size > example]
+
+
+def run(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """One run on copies, which a module may write to."""
+    with torch.inference_mode():
+        return tuple(module(*(tensor.clone() for tensor in inputs)))
+
+
+def agrees(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], wanted: tuple[torch.Tensor, ...]
+) -> bool:
+    """Whether another form of a module runs on these inputs and gives these outputs."""
+    try:
+        found = run(module, inputs)
+    except (RuntimeError, AssertionError):  # a size that became a number
+        return False
+    return len(found) == len(wanted) and all(close(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def close(wanted: torch.Tensor, found: torch.Tensor) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return False
+    if not wanted.numel():
+        return True
+    if not wanted.is_floating_point():
+        return bool((wanted == found).all())
+    wanted, found = wanted.double(), found.double()
+    finite = wanted.isfinite()
+    if not torch.equal(finite, found.isfinite()):
+        return False
+    greatest = float(wanted[finite].abs().max()) if finite.any() else 0.0
+    return bool(((wanted - found)[finite].abs() <= _SHARE * greatest + 1e-12).all())

@@ -41,7 +41,7 @@ def load(path: Path, ref: str) -> torch.jit.ScriptModule:
         )
         raise kind(
             f"torch {torch.__version__} does not load `{ref}`", why=told,
-            fix="save it again with torch.jit.save, or convert the nn.Module itself (FILE.py:NAME)",
+            fix="save it again with torch.jit.save, or convert the nn.Module itself: mlconv onnx FILE.py:NAME",
         ) from error  # fmt: skip
     if not hasattr(module, "forward"):
         raise SourceDoesNotRun(f"`{ref}` has no method `forward`", fix="script a module that has one")
@@ -87,5 +87,5 @@ def _nodes(module: torch.jit.ScriptModule) -> list[torch._C.Node]:
 def _opens_files(ref: str, operator: str) -> UntrustedOperator:
     return UntrustedOperator(
         f"`{ref}` calls `{operator}`, which opens files", why="a model that is only converted has no business there",
-        fix="script the module without that call",
+        fix="script the module without that call, and torch.jit.save it again",
     )  # fmt: skip

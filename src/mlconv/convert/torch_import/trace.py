@@ -18,7 +18,8 @@ import torch
 from mlconv.convert.torch_import import dynamo as torch_dynamo
 from mlconv.convert.torch_import import failures as torch_failures
 from mlconv.convert.torch_import.inputs import examples
-from mlconv.convert.torch_import.reference import Reference
+from mlconv.convert.torch_import.reads import reads_of_inputs
+from mlconv.convert.torch_import.reference import Reference, agrees, close, probes, run
 from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConversionError, ConverterFailed, DataDependentControlFlow, OpsetOutOfReach
 from mlconv.runners.torch_eager import to_numpy
@@ -32,12 +33,13 @@ _BRANCH = re.compile(
 )
 _LATER = re.compile(r"Support for this operator was added in version (\d+)")
 _TRIALS = 4
-_SHARE = 1e-3
-"""Share of the largest output by which a trace may differ from its module: rounding stays far below, another branch above."""
 
 
-def export(source: Source, reference: Reference, opset: int, path: Path, seed: int) -> ir.Model:
-    """The graph, with the inputs and outputs in the reference's order; ``path`` is where torch writes it first.
+def export(source: Source, reference: Reference, opset: int, path: Path, seed: int) -> tuple[ir.Model, str]:
+    """The graph, with the inputs and outputs in the reference's order, and in words what its trace was held against.
+
+    Args:
+        path: Where torch writes it first.
 
     Raises:
         DataDependentControlFlow: The trace follows one branch of several.
@@ -45,9 +47,9 @@ def export(source: Source, reference: Reference, opset: int, path: Path, seed: i
         UnsupportedOperator, UnsupportedType, ConverterFailed: See ``torch_failures``.
     """
     traced, asked = _traced(reference)
-    if asked and not source.scripted:
+    if not source.scripted and (asked or source.program is not None):
         _refuse_branches(source, reference)
-    _hold_against(source, reference, traced, seed)
+    held = _hold_against(source, reference, traced, seed)
     failures: list[ConversionError] = []
     # a module keeps the ranks that a saved trace has lost, and TorchScript is exported as its trace alone
     for module in (traced,) if source.scripted else (reference.flat, traced):
@@ -57,7 +59,7 @@ def export(source: Source, reference: Reference, opset: int, path: Path, seed: i
         except ConversionError as error:
             failures.append(error)
         else:
-            return ir.load(path)
+            return ir.load(path), held
     raise failures[0]
 
 
@@ -94,22 +96,35 @@ def _traced(reference: Reference) -> tuple[torch.jit.ScriptModule, bool]:
 
 
 def _refuse_branches(source: Source, reference: Reference) -> None:
-    """Shapes ask for values too while a trace runs, so torch.export is the judge of what hangs on data."""
+    """Sizes and parameters are asked for their values too, which is no fault: what was computed from inputs is."""
+    try:
+        lines = reads_of_inputs(reference.flat, reference.inputs)
+    except Exception:  # a module that cannot be followed: torch.export is the judge alone
+        lines = None
+    if lines:
+        raise torch_failures.data_dependent(", ".join(line for line in lines[:3] if line) or None)
+    if source.program is not None:
+        return
     try:
         torch_dynamo.capture(source, reference)
     except DataDependentControlFlow:
         raise
-    except ConversionError:
-        return  # of another kind: the values decide
+    except ConversionError as error:
+        if lines is None:
+            raise torch_failures.data_dependent(
+                None,
+                "tracing asked for the value of a tensor, and neither following it nor torch.export tells which",
+            ) from error
 
 
-def _hold_against(source: Source, reference: Reference, traced: torch.jit.ScriptModule, seed: int) -> None:
-    """Run trace and module on other values, then on other sizes."""
+def _hold_against(source: Source, reference: Reference, traced: torch.jit.ScriptModule, seed: int) -> str:
+    """Run trace and module on other values, then on other sizes; say what was run."""
     specs = reference.runner.inputs
     for index in range(1, _TRIALS + 1):
         inputs = examples(specs, reference.sizes, seed, index)
-        if not _agree(reference, traced, inputs):
-            if not _agree(reference, reference.flat, inputs):
+        wanted = run(reference.flat, inputs)
+        if not agrees(traced, inputs, wanted):
+            if not agrees(reference.flat, inputs, wanted):
                 raise ConverterFailed(
                     "the model gives different outputs on the same inputs",
                     why="random numbers or a state that it keeps make a comparison impossible",
@@ -118,9 +133,30 @@ def _hold_against(source: Source, reference: Reference, traced: torch.jit.Script
             raise torch_failures.data_dependent(
                 None, "the traced graph differs from the module on other values of the same shapes"
             )
+    told = f"its trace agrees with the module on {_TRIALS} sets of random values"
     moving = [axis.name for axis in source.axes.values() if axis.high != axis.low]
-    if moving and (reference.others is None or not _agree(reference, traced, reference.others)):
+    if not moving:
+        return told
+    others = reference.others
+    if others is None or not agrees(traced, others, run(reference.flat, others)):
         raise torch_failures.fixed_axis(", ".join(moving), None)
+    return f"{told} and at other sizes ({_hold_sizes(source, reference, traced, seed)})"
+
+
+def _hold_sizes(source: Source, reference: Reference, traced: torch.jit.ScriptModule, seed: int) -> str:
+    """One axis at a time at clearly larger sizes; the greatest that was run, in words."""
+    greatest = {
+        dim: size
+        for spec, tensor in zip(reference.runner.inputs, reference.others or (), strict=True)
+        for dim, size in zip(spec.shape or (), tensor.shape, strict=True)
+        if isinstance(dim, str)
+    }
+    for probe in probes(source, reference, seed):
+        if not agrees(traced, probe.inputs, probe.outputs):
+            example = reference.sizes[probe.axis]
+            raise torch_failures.branch_on_size(probe.axis, probe.size, example)
+        greatest[probe.axis] = max(probe.size, greatest[probe.axis])
+    return ", ".join(f"{name} up to {max(size, reference.sizes[name])}" for name, size in greatest.items())
 
 
 def _hold_graph(source: Source, reference: Reference, path: Path) -> None:
@@ -144,13 +180,12 @@ def _hold_graph(source: Source, reference: Reference, path: Path) -> None:
     for inputs in (reference.inputs, *((reference.others,) if reference.others else ())):
         pairs = zip(reference.runner.inputs, inputs, strict=True)
         feeds = {spec.name: to_numpy(tensor) for spec, tensor in pairs if spec.name in taken}
-        with torch.inference_mode():
-            wanted = reference.flat(*(tensor.clone() for tensor in inputs))
+        wanted = run(reference.flat, inputs)
         try:
             found = [torch.from_numpy(array) for array in session.run(None, feeds)]
         except Exception:  # a size that became a number
             found = []
-        if len(found) != len(wanted) or not all(_close(a, b) for a, b in zip(wanted, found, strict=True)):
+        if len(found) != len(wanted) or not all(close(a, b) for a, b in zip(wanted, found, strict=True)):
             raise _wrong_graph(source, at_example=inputs is reference.inputs)
 
 
@@ -165,31 +200,6 @@ def _wrong_graph(source: Source, *, at_example: bool) -> ConverterFailed:
         why="the trace is right at other sizes, and the graph is not",
         fix="try --opset 18 or above, or give numbers in place of the axes' names in --input",
     )
-
-
-def _agree(reference: Reference, traced: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> bool:
-    with torch.inference_mode():
-        try:
-            found = traced(*(tensor.clone() for tensor in inputs))
-        except RuntimeError:  # a size that became a number
-            return False
-        wanted = reference.flat(*(tensor.clone() for tensor in inputs))
-    return all(_close(a, b) for a, b in zip(wanted, found, strict=True))
-
-
-def _close(wanted: torch.Tensor, found: torch.Tensor) -> bool:
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return False
-    if not wanted.numel():
-        return True
-    if not wanted.is_floating_point():
-        return bool((wanted == found).all())
-    wanted, found = wanted.double(), found.double()
-    finite = wanted.isfinite()
-    if not torch.equal(finite, found.isfinite()):
-        return False
-    greatest = float(wanted[finite].abs().max()) if finite.any() else 0.0
-    return bool(((wanted - found)[finite].abs() <= _SHARE * greatest + 1e-12).all())
 
 
 def _failed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,22 @@ import torch
 
 from mlconv.errors import (
     Corrupt,
-    ExternalDataMissing,
     MissingFile,
-    PathEscape,
+    MlconvError,
+    SourceDoesNotRun,
     UntrustedPickle,
     WeightsMismatch,
     listed,
     nearest,
 )
+from mlconv.formats import archive, mapped, safetensors_file, torch_archive, torch_checkpoint
+from mlconv.formats import weights as weights_file
 
 State: TypeAlias = "dict[str, torch.Tensor]"
 
-_WRAPPERS = (
-    "state_dict", "model_state_dict", "model_state", "ema_state_dict", "params_ema", "params", "model", "ema", "net", "network",
-    "module", "weights", "generator", "teacher", "student",
+_PREFIXES = (
+    "module.", "_orig_mod.", "model.", "net.", "network.", "generator.", "teacher.", "student.", "ema.",
 )  # fmt: skip
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "ema.")
 _BOOKKEEPING = ("num_batches_tracked", "total_ops", "total_params", "n_averaged")
 """Counters that no inference reads; torch 0.4 and earlier had none, profilers and averaging add some."""
 
@@ -41,19 +40,23 @@ class Fit:
 
 
 def read_state(path: Path, *, trusted: bool = False) -> State:
-    """Every tensor of a file by name: ``.safetensors``, an index of several, or what ``torch.save`` wrote.
+    """Every tensor of a file by name: safetensors, an index of several files, or what ``torch.save`` wrote.
 
-    Pickles are read with ``weights_only=True``; only where that refuses one and the user trusts it, it is run.
+    What a file is its content tells, as everywhere in ``formats``; its suffix tells nothing. Pickles are read with
+    ``weights_only=True``; only where that refuses one and the user trusts it, it is run.
 
     Raises:
         MissingFile, Corrupt, ExternalDataMissing, PathEscape: The file or one that it names.
         UntrustedPickle: It holds more than tensors, and is not trusted.
+        WeightsMismatch: It holds no state dict.
     """
-    if not path.exists():
-        raise MissingFile(f"no file `{path}`", fix="--weights with the path of an existing file")
-    if path.name.endswith(".json"):
-        return _read_index(path, trusted=trusted)
-    if path.suffix == ".safetensors":
+    if not path.is_file():
+        raise MissingFile(f"no file `{path}`", fix="name an existing file of weights")
+    head = bytes(mapped.read_only(path)[:64])
+    if weights_file.is_index(head):
+        shards = [read_state(shard, trusted=trusted) for shard in weights_file.shards(path)]
+        return {name: tensor for shard in shards for name, tensor in shard.items()}
+    if safetensors_file.is_safetensors(head):
         return _read_safetensors(path)
     return unwrap(_read_pickle(path, trusted=trusted), path)
 
@@ -62,6 +65,7 @@ def _read_safetensors(path: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    safetensors_file.read_header(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -70,46 +74,48 @@ def _read_safetensors(path: Path) -> State:
         ) from error
 
 
-def _read_index(path: Path, *, trusted: bool) -> State:
-    """The shards that an index names; each lies beside it."""
-    try:
-        shards = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise Corrupt(
-            f"`{path.name}` is no index of weights", why=str(error), fix="fetch it again"
-        ) from error
-    state: State = {}
-    for shard in shards:
-        file = path.parent / str(shard)
-        if Path(str(shard)).name != str(shard):
-            raise PathEscape(
-                f"`{path.name}` names the file `{shard}`, outside its folder", fix="fetch the index again"
-            )
-        if not file.exists():
-            raise ExternalDataMissing(
-                f"`{path.name}` names `{shard}`, which is not there", fix=f"put {shard} beside {path.name}"
-            )
-        state |= read_state(file, trusted=trusted)
-    return state
-
-
 def _read_pickle(path: Path, *, trusted: bool) -> object:
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # UnpicklingError, RuntimeError or EOFError, by where the file is broken or unsafe
-        if trusted:
-            return torch.load(path, map_location="cpu", weights_only=False)
-        if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
-            raise UntrustedPickle(
-                f"`{path.name}` holds a pickle that would run code", why=_first_line(error),
-                fix="--trust-pickle, if you know who made the file; or save the state dict as .safetensors",
-            ) from error  # fmt: skip
+        # by its name torch takes what is called .safetensors for such a file
+        with torch.serialization.safe_globals(_harmless()), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # any kind, by where the file is broken or unsafe
+        if not trusted:
+            raise _refused(path, error) from error
+    try:
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise SourceDoesNotRun(
+            f"`{path.name}` needs a class that cannot be imported", why=_first_line(error),
+            fix="run mlconv in the folder of the project that saved it, or save module.state_dict() there",
+        ) from error  # fmt: skip
+    except Exception as error:  # whatever the pickle's own code raises
         raise Corrupt(
             f"`{path.name}` cannot be read", why=_first_line(error), fix="fetch or save it again"
         ) from error
+
+
+def _refused(path: Path, error: Exception) -> MlconvError:
+    """Why torch does not read a file of weights: what it would import tells, where it can be read so far.
+
+    Raises:
+        Corrupt: It is damaged before anything else is wrong.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if torch_archive.is_tar(path, head):
+        names = ["what torch 0.1 wrote beside tensors"]
+    elif archive.is_zip(head):
+        names = [str(name) for name in torch_archive.read_archive_pickle(archive.open_archive(path)).foreign]
+    else:
+        names = [str(name) for name in torch_archive.read_pickle(path).foreign]
+    if names or "weights_only" in str(error):
+        return UntrustedPickle(
+            f"`{path.name}` holds a pickle that would run code", why=f"it imports {listed(names)}" if names else _first_line(error),
+            fix="--trust-pickle, if you know who made the file; or save the state dict as .safetensors",
+        )  # fmt: skip
+    return Corrupt(f"`{path.name}` cannot be read", why=_first_line(error), fix="fetch or save it again")
 
 
 def _harmless() -> list[Any]:
@@ -127,14 +133,15 @@ def _harmless() -> list[Any]:
 
 
 def unwrap(value: object, path: Path) -> State:
-    """The state dict inside a checkpoint: itself, or under one of the usual keys, two levels deep.
+    """The state dict inside a checkpoint, the one of which `inspect` tells: see ``torch_checkpoint.find_state``.
 
     Raises:
         WeightsMismatch: There is none.
     """
-    found = _find(value, depth=2)
-    if found is None:
-        keys = list(value) if isinstance(value, Mapping) else []
+    plain = _plain(value, depth=2)
+    found = torch_checkpoint.find_state(plain, torch.Tensor)
+    if found is None or not found.tensors:
+        keys = list(plain) if isinstance(plain, dict) else []
         raise WeightsMismatch(
             f"`{path.name}` holds no state dict",
             why=f"it is a dictionary with the keys {listed([str(key) for key in keys])}"
@@ -142,23 +149,16 @@ def unwrap(value: object, path: Path) -> State:
             else f"it is a {type(value).__name__}",
             fix="save module.state_dict() with torch.save",
         )
-    return found
+    return found.tensors
 
 
-def _find(value: object, depth: int) -> State | None:
+def _plain(value: object, depth: int) -> object:
+    """Modules, which only trusted pickles hold, as their state dicts."""
     if isinstance(value, torch.nn.Module):
         return dict(value.state_dict())
-    if not isinstance(value, Mapping) or not value:
-        return None
-    tensors = {str(key): item for key, item in value.items() if isinstance(item, torch.Tensor)}
-    if len(tensors) * 2 > len(value):
-        return tensors
-    if depth:
-        for key in (*(name for name in _WRAPPERS if name in value), *value):
-            found = _find(value[key], depth - 1)
-            if found is not None:
-                return found
-    return tensors or None
+    if isinstance(value, Mapping) and depth:
+        return {key: _plain(item, depth - 1) for key, item in value.items()}
+    return value
 
 
 def load_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], name: str) -> Fit:
