@@ -664,7 +664,7 @@ hint: --outputs A=B,... pairs outputs whose names differ""",
         """\
 $ mlconv check big.onnx
 error[MLC320]: `big.onnx` is not sound: external data, load failed
-hint: mlconv onnx big.onnx writes a repaired copy where it can""",
+hint: mend in the source what is said above""",
         (
             "read the lines with FAILED: each tells what was found",
             "`mlconv onnx MODEL -o repaired.onnx` writes a clean copy of an ONNX model where it can",
