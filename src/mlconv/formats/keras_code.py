@@ -35,7 +35,7 @@ _TENSOR_FUNCTIONS = re.compile(
     r"|dynamic_(?:partition|stitch)|edit_distance|eig(?:vals)?|einsum|ensure_shape|equal|erfc?|exp|expand_dims|expm1"
     r"|extract_(?:image|volume)_patches|eye|fill|floor(?:_?div|mod)?|gather(?:_nd)?|greater(?:_equal)?"
     r"|histogram_fixed_width|identity(?:_n)?|is_(?:finite|inf|nan)|less(?:_equal)?|lgamma|linspace|log(?:1p|_sigmoid)?"
-    r"|matmul|maximum|meshgrid|minimum|mod|multiply|multinomial|neg(?:ative)?|norm|not_equal|one_hot|ones(?:_like)?|pad"
+    r"|matmul|maximum|meshgrid|minimum|mod|multiply|multinomial|neg|negative|norm|not_equal|one_hot|ones(?:_like)?|pad"
     r"|parallel_stack|pow|range|rank|realdiv|reciprocal|repeat|reshape|reverse(?:_sequence|_v2)?|rint|roll|round|rsqrt"
     r"|saturate_cast|scalar_mul|scatter_nd|searchsorted|sequence_mask|shape(?:_n)?|sigmoid|sign|sinh?|size|slice|sort"
     r"|space_to_(?:batch(?:_nd)?|depth)|split|sqrt|square|squared_difference|squeeze|stack|stop_gradient|strided_slice"
