@@ -346,3 +346,12 @@ def test_the_lock_is_held_before_it_has_its_name(tmp_path: Path, monkeypatch: py
     with scratch_beside(tmp_path / "net.onnx") as scratch:
         assert names(scratch) == ["lock"]
     assert held == [("lock.new", False)]
+
+
+def test_a_file_that_is_no_record_is_not_replaced_by_one(source: ModelFile, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx.mlconv.json").write_text("precious")
+    with pytest.raises(OutputExists, match=r"net\.onnx\.mlconv\.json` exists"):
+        output.assert_free(target(tmp_path / "net.onnx", source))
+    output.assert_free(target(tmp_path / "net.onnx", source, force=True))
+    (tmp_path / "net.onnx.mlconv.json").write_text('{"schema": "mlconv.convert/1"}')
+    output.assert_free(target(tmp_path / "net.onnx", source))

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ def assert_free(target: Target) -> None:
     folder = output.parent
     if not folder.is_dir():
         raise OutputUnwritable(
-            f"the folder of `{output}` does not exist", fix=f"mkdir -p {folder}, or another -o"
+            f"the folder of `{output}` does not exist",
+            fix=f"mkdir -p {shlex.quote(str(folder))}, or another -o",
         )
     if not os.access(folder, os.W_OK):
         raise OutputUnwritable(f"the folder `{folder}` cannot be written", fix="-o in a folder of your own")
@@ -87,6 +89,8 @@ def assert_free(target: Target) -> None:
         )
     if os.path.lexists(output) and not target.force and not _is_own(target):
         raise _exists(output)
+    if os.path.lexists(target.record) and not target.force and not _is_record(target.record):
+        raise _exists(target.record)
 
 
 def _exists(output: Path) -> OutputExists:
@@ -124,6 +128,15 @@ def _is_own(target: Target) -> bool:
             and all(_is_untouched(target.path.with_name(name), sha256) for name, sha256 in made.items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a record at all: what somebody else put under that name is theirs."""
+    try:
+        told = json.loads(path.read_text())
+        return "digests" in told or str(told["schema"]).startswith("mlconv.")
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
