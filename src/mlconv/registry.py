@@ -17,8 +17,24 @@ from typing import TypeVar
 from mlconv.errors import MissingPackage, UnknownConverter, nearest
 
 
+class _Runs:
+    """What a converter and a runner share: packages that they need, and an interpreter to run under."""
+
+    __slots__ = ()
+    needs: tuple[str, ...]
+    python: str
+
+    def interpreter(self) -> str | None:
+        """The interpreter that the user gave for it, or None for our own."""
+        return os.environ.get(f"MLCONV_PYTHON_{self.python}") or None if self.python else None
+
+    def missing(self) -> tuple[str, ...]:
+        """Packages that are not installed; unknown, hence none, where another interpreter is named."""
+        return () if self.interpreter() else absent(self.needs)
+
+
 @dataclass(frozen=True, slots=True)
-class Converter:
+class Converter(_Runs):
     """One edge of the graph of formats.
 
     Attributes:
@@ -43,17 +59,9 @@ class Converter:
     cost: int = 10
     python: str = ""
 
-    def interpreter(self) -> str | None:
-        """The interpreter that the user gave for this converter, or None for our own."""
-        return os.environ.get(f"MLCONV_PYTHON_{self.python}") or None if self.python else None
-
-    def missing(self) -> tuple[str, ...]:
-        """Packages that are not installed; unknown, hence none, where another interpreter is named."""
-        return () if self.interpreter() else absent(self.needs)
-
 
 @dataclass(frozen=True, slots=True)
-class RunnerSpec:
+class RunnerSpec(_Runs):
     """Something that executes a format.
 
     Attributes:
@@ -68,12 +76,6 @@ class RunnerSpec:
     needs: tuple[str, ...] = ()
     install: str = ""
     python: str = ""
-
-    def interpreter(self) -> str | None:
-        return os.environ.get(f"MLCONV_PYTHON_{self.python}") or None if self.python else None
-
-    def missing(self) -> tuple[str, ...]:
-        return () if self.interpreter() else absent(self.needs)
 
 
 @dataclass(frozen=True, slots=True)
