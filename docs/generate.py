@@ -1,4 +1,4 @@
-"""Writes docs/reference from the program itself: the error catalogue, the JSON Schemas, the commands' help.
+"""Writes docs/reference from the program itself: error catalogue, known messages, JSON Schemas, the commands' help.
 
 ``python docs/generate.py`` writes the pages; with ``--check`` it writes none and exits 1 where one is stale.
 """
@@ -13,8 +13,10 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -62,7 +64,7 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """File name to content. The commands' page is left out where the command line does not start here."""
-    found = {"errors.md": errors_page(), "json.md": json_page()}
+    found = {"errors.md": errors_page(), "json.md": json_page(), "messages.md": messages_page()}
     commands = cli_page()
     if commands is None:
         _say("docs/reference/cli.md is left as it is: `python -m mlconv --help` does not run here")
@@ -108,6 +110,34 @@ def _errors() -> Iterator[str]:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+# ------------------------------------------------------------------ messages
+
+
+def messages_page() -> str:
+    """What frameworks say, with the id that mlconv gives it: for people who come here with somebody else's words."""
+    introduction = (
+        "What frameworks and runtimes say while a model is loaded, run or converted, and the error that mlconv makes of it. "
+        "The framework's own words stay in the error's `why` and in its log. Each row is a test: the model is built, the "
+        "command typed, and then what the hint says. Where that is another option, it is shown; else the hint names what "
+        "to change in the model."
+    )
+    rows = tomllib.loads((ROOT / "tests" / "messages.toml").read_text(encoding="utf-8"))["trigger"]
+    tools = dict.fromkeys(row["tool"] for row in rows)
+    parts = (f"## {tool}\n\n{_messages(row for row in rows if row['tool'] == tool)}" for tool in tools)
+    return _page("Messages", introduction, parts)
+
+
+def _messages(rows: Iterable[dict[str, Any]]) -> str:
+    told = []
+    for row in rows:
+        entry = catalogue.entry(row["id"])
+        error = f"[{row['id']}](errors.md#{row['id'].lower()}-{entry.kind.code}): {entry.title}"
+        cure = "change the model as the hint says" if row.get("changes") else f"`mlconv {row['cure']}`"
+        said = row["message"].replace("|", "\\|")
+        told.append((row["name"].partition(", ")[2], f"`{said}`", error, cure))
+    return _table(("what is wrong", "it says", "mlconv's error", "what cures it"), told)
 
 
 # ------------------------------------------------------------------ documents

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlconv import doctor, registry
+from mlconv import doctor, registry, tested
 
 VERSIONS = {"numpy": "2.4.6", "onnx": "1.23.2", "onnxruntime": "1.31.1"}
 
@@ -93,3 +93,30 @@ def test_a_plugin_that_cannot_be_loaded_is_a_note_and_no_failure(monkeypatch: py
 def test_no_runtime_is_a_note(installed: dict[str, str]) -> None:
     del installed["onnxruntime"]
     assert "pip install 'mlconv[cpu]'" in doctor.diagnose().text()
+
+
+def test_a_version_that_was_never_tested_is_named_and_is_no_failure(installed: dict[str, str]) -> None:
+    installed |= {"torch": "2.99.0+cu130", "onnxruntime": "1.31.1+local"}
+    diagnosis = doctor.diagnose()
+    assert diagnosis.ok
+    assert [(p.what, p.fix) for p in diagnosis.problems] == [
+        (
+            "tested with torch 2.13.0; yours is 2.99.0+cu130",
+            "should a conversion fail: pip install torch==2.13.0",
+        ),
+    ]
+    assert diagnosis.to_json(0.0)["warnings"] == [
+        "tested with torch 2.13.0; yours is 2.99.0+cu130; should a conversion fail: pip install torch==2.13.0"
+    ]
+
+
+def test_tested_versions_are_those_of_the_constraints() -> None:
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {_plain(name): version for name, _, version in (line.partition("==") for line in lines)}
+    assert {_plain(name): version for name, version in tested.TESTED.items()} == {
+        _plain(name): pinned.get(_plain(name)) for name in doctor.PACKAGES if _plain(name) in pinned
+    }
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -61,7 +61,7 @@ def test_an_error_comes_back_from_its_json_as_it_was(kind: type[MlconvError]) ->
     back = MlconvError.from_json(json.loads(json.dumps(error.to_json())))
     assert type(back) is kind
     assert (back.what, back.why, back.fix, back.log) == ("`größe` is 3", "because", "--force", "/logs/1.log")
-    assert str(back) == "`größe` is 3"
+    assert str(back).splitlines()[:2] == [f"[{back.id}] `größe` is 3", "  why: because"]
 
 
 @every_kind

@@ -12,7 +12,7 @@ from mlconv.errors import by_id
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "docs" / "generate.py"
-PAGES = ("cli.md", "errors.md", "json.md")
+PAGES = ("cli.md", "errors.md", "json.md", "messages.md")
 
 
 def generate(*words: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +73,10 @@ def test_the_links_of_the_pages_lead_to_headings(written: Path) -> None:
         page = (written / name).read_text(encoding="utf-8")
         for file, anchor in re.findall(r"\]\(([\w.]*)#?([\w-]*)\)", page):
             target = (written / (file or name)).read_text(encoding="utf-8")
-            assert not anchor or re.search(rf"^#+ {anchor}$", target, re.MULTILINE), (
-                f"{name} links to {file}#{anchor}"
-            )
+            headings = re.findall(r"^#+ (.*)$", target, re.MULTILINE)
+            assert not anchor or anchor in map(_anchor, headings), f"{name} links to {file}#{anchor}"
+
+
+def _anchor(heading: str) -> str:
+    """Of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mlconv.convert.job import Job, Options
 from mlconv.formats import ModelFile
+from mlconv.input_grammar import parse_input
 from mlconv.jsonable import from_json, to_json
-from mlconv.tensors import Quantization, TensorSpec, parse_input
+from mlconv.tensors import Quantization, TensorSpec
 
 
 def test_a_job_comes_back_equal() -> None:

@@ -23,10 +23,11 @@ from mlconv.errors import (
     MissingFile,
     MlconvError,
     NotConvertible,
+    OptionNotAccepted,
     UnknownFormat,
     Unreadable,
 )
-from mlconv.formats import FORMATS
+from mlconv.formats import FORMATS, ModelFile
 from mlconv.model import _READERS, describe, identify
 
 NAMES = {
@@ -248,8 +249,8 @@ def hugging_face(path: Path) -> None:
 
 
 def tar(path: Path) -> None:
-    with tarfile.open(path, "w:gz"):
-        pass
+    with tarfile.open(path, "w:gz") as opened:
+        opened.addfile(tarfile.TarInfo("net.onnx"))
 
 
 def compiled(path: Path) -> None:
@@ -262,32 +263,33 @@ def chunks(path: Path) -> None:
     (path / "saved_model.cpb").touch()
 
 
-FOREIGN: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "hf": (hugging_face, "Hugging Face", "from transformers import BertForMaskedLM"),
-    "m.gguf": (lambda path: path.write_bytes(b"GGUF" + b"\0" * 60), "GGUF", "net.py:make"),
-    "m.engine": (lambda path: path.write_bytes(b"ftrt" + b"\0" * 60), "TensorRT", "ONNX"),
-    "ultralytics.engine": (lambda path: path.write_bytes(b"\x02\0\0\0{}ftrt" + b"\0" * 60), "TensorRT", "ONNX"),
-    "m.pte": (lambda path: path.write_bytes(b"\x10\0\0\0ET12" + b"\0" * 60), "ExecuTorch", ".pt2"),
-    "m.xml": (lambda path: path.write_text('<?xml version="1.0"?>\n<net name="m" version="11"/>'), "OpenVINO", "ONNX"),
-    "m.mlmodelc": (compiled, "compiled Core ML", ".mlpackage"),
-    "m.weights.h5": (lambda path: hdf5(path, "layers/dense/vars/0"), "Keras weights", "model.save"),
-    "m.task": (lambda path: zipped(path, "pose.tflite"), "MediaPipe", "pose.tflite"),
-    "m.pt2": (lambda path: zipped(path, "m/data/aotinductor/model/a.so", "m/archive_format"), "AOTInductor", "torch.export.save"),
-    "m.zip": (lambda path: zipped(path, "a/net.onnx", "b.txt"), "zip archive", "unzip"),
-    "m.tar.gz": (tar, "gzip archive", "tar -xzf"),
-    "m.npz": (lambda path: zipped(path, "x.npy"), "numpy arrays", "--data"),
-    "m.pkl": (lambda path: path.write_bytes(b"\x80\x02csklearn.svm._classes\nSVC\n)\x81."), "scikit-learn", "skl2onnx"),
-    "package.pt": (lambda path: zipped(path, "m/.data/extern_modules", "m/net.py"), "torch.package", "PackageImporter"),
-    "chunks": (chunks, "chunks", "save less"),
+FOREIGN: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
+    "hf": (hugging_face, "MLC120", "Hugging Face", "import AutoConfig, BertForMaskedLM"),
+    "m.weights.h5": (lambda path: hdf5(path, "layers/dense/vars/0"), "MLC121", "Keras weights", "model.save"),
+    "m.gguf": (lambda path: path.write_bytes(b"GGUF" + b"\0" * 60), "MLC122", "GGUF", "net.py:make"),
+    "m.mlmodelc": (compiled, "MLC123", "compiled Core ML", ".mlpackage"),
+    "m.task": (lambda path: zipped(path, "pose.tflite"), "MLC124", "MediaPipe", "pose.tflite"),
+    "m.engine": (lambda path: path.write_bytes(b"ftrt" + b"\0" * 60), "MLC125", "TensorRT", "ONNX"),
+    "ultralytics.engine": (lambda path: path.write_bytes(b"\x02\0\0\0{}ftrt" + b"\0" * 60), "MLC125", "TensorRT", "ONNX"),
+    "m.xml": (lambda path: path.write_text('<?xml version="1.0"?>\n<net name="m" version="11"/>'), "MLC126", "OpenVINO", "ONNX"),
+    "m.pte": (lambda path: path.write_bytes(b"\x10\0\0\0ET12" + b"\0" * 60), "MLC127", "ExecuTorch", ".pt2"),
+    "m.pt2": (lambda path: zipped(path, "m/data/aotinductor/model/a.so", "m/archive_format"), "MLC128", "AOTInductor", "torch.export.save"),
+    "m.zip": (lambda path: zipped(path, "a/net.onnx", "b.txt"), "MLC129", "zip archive", "unzip"),
+    "m.tar.gz": (tar, "MLC129", "gzip archive", "tar -xzf"),
+    "m.pkl": (lambda path: path.write_bytes(b"\x80\x02csklearn.svm._classes\nSVC\n)\x81."), "MLC130", "scikit-learn", "skl2onnx"),
+    "m.npz": (lambda path: zipped(path, "x.npy"), "MLC106", "numpy arrays", "--data"),
+    "package.pt": (lambda path: zipped(path, "m/.data/extern_modules", "m/net.py"), "MLC106", "torch.package", "PackageImporter"),
+    "chunks": (chunks, "MLC106", "chunks", "save less"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_each_format_that_is_not_converted_has_its_own_words(name: str, tmp_path: Path) -> None:
-    make, what, fix = FOREIGN[name]
+    make, id_, what, fix = FOREIGN[name]
     make(tmp_path / name)
     with pytest.raises(NotConvertible) as caught:
         identify(str(tmp_path / name))
+    assert caught.value.id == id_
     assert what in caught.value.what
     assert fix in caught.value.fix
 
@@ -370,3 +372,8 @@ def mutations_of_file(tmp_path: Path) -> Callable[[Path], Any]:
             yield target
 
     return mutations
+
+
+def test_a_tag_means_nothing_to_what_has_no_graphs_of_that_kind() -> None:
+    with pytest.raises(OptionNotAccepted, match=r"`--tag` means nothing to `digits\.onnx` \(onnx\)"):
+        describe(ModelFile("digits.onnx", Path("digits.onnx"), "onnx"), tag="serve")

@@ -355,3 +355,91 @@ def test_a_file_that_is_no_record_is_not_replaced_by_one(source: ModelFile, tmp_
     output.assert_free(target(tmp_path / "net.onnx", source, force=True))
     (tmp_path / "net.onnx.mlconv.json").write_text('{"schema": "mlconv.convert/1"}')
     output.assert_free(target(tmp_path / "net.onnx", source))
+
+
+# ------------------------------------------------------------------ files of fixed names beside the artifact
+
+
+def put_both(folder: Path, source: ModelFile, artifact: bytes, beside: bytes, *, force: bool = False) -> None:
+    """Write `net.ort` with `net.list`."""
+    assert source.path is not None
+    place = folder / "net.ort"
+    destination = output.Target(
+        place, (source.path,), f"identity of {source.path}", force, (folder / "net.list",), ".ort"
+    )
+    output.assert_free(destination)
+    with scratch_beside(place) as scratch:
+        made = [scratch / "net.ort", scratch / "net.list"]
+        for path, data in zip(made, (artifact, beside), strict=True):
+            path.write_bytes(data)
+        output.put(made, destination, {})
+
+
+def test_what_came_with_an_own_artifact_is_replaced_with_it(source: ModelFile, tmp_path: Path) -> None:
+    put_both(tmp_path, source, b"one", b"1")
+    put_both(tmp_path, source, b"two", b"2")
+    assert (tmp_path / "net.list").read_bytes() == b"2"
+    assert names(tmp_path) == ["net.list", "net.ort", "net.ort.mlconv.json", "net.pt2"]
+
+
+def test_it_is_replaced_although_the_artifact_was_removed(source: ModelFile, tmp_path: Path) -> None:
+    put_both(tmp_path, source, b"one", b"1")
+    (tmp_path / "net.ort").unlink()
+    put_both(tmp_path, source, b"two", b"2")
+    assert (tmp_path / "net.list").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["edited since", "never ours"])
+def test_what_somebody_else_wrote_there_is_kept_unless_forced(
+    earlier: bool, source: ModelFile, tmp_path: Path
+) -> None:
+    if earlier:
+        put_both(tmp_path, source, b"one", b"1")
+    (tmp_path / "net.list").write_bytes(b"by hand")
+    with pytest.raises(OutputExists, match=r"net\.list` exists"):
+        put_both(tmp_path, source, b"two", b"2")
+    assert (tmp_path / "net.list").read_bytes() == b"by hand"
+    put_both(tmp_path, source, b"two", b"2", force=True)
+    assert (tmp_path / "net.list").read_bytes() == b"2"
+
+
+def test_another_source_s_file_is_kept(source: ModelFile, tmp_path: Path) -> None:
+    put_both(tmp_path, source, b"one", b"1")
+    (tmp_path / "net.ort").unlink()
+    other = tmp_path / "other.pt2"
+    other.write_bytes(b"other")
+    with pytest.raises(OutputExists, match=r"net\.list` exists"):
+        put_both(tmp_path, ModelFile(str(other), other, "torch-export"), b"two", b"2")
+
+
+def test_where_the_artifact_cannot_be_put_the_old_file_beside_it_is_back(
+    source: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_both(tmp_path, source, b"one", b"1")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path: Path, place: Path, *, replace: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output, "_link", full)
+    with pytest.raises(OutputUnwritable, match=r"net\.ort"):
+        put_both(tmp_path, source, b"two", b"2")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_source_or_a_folder_of_that_name_is_not_replaced(source: ModelFile, tmp_path: Path) -> None:
+    listed = tmp_path / "net.list"
+    listed.write_bytes(b"source")
+    with pytest.raises(OutputIsSource):
+        put_both(tmp_path, ModelFile(str(listed), listed, "torch-export"), b"one", b"1", force=True)
+    listed.unlink()
+    listed.mkdir()
+    with pytest.raises(OutputExists, match=r"net\.list`, where a part of it goes, is a folder"):
+        put_both(tmp_path, source, b"one", b"1", force=True)
+
+
+def test_a_folder_s_hint_has_the_suffix_of_the_format(source: ModelFile, tmp_path: Path) -> None:
+    assert source.path is not None
+    with pytest.raises(OutputExists) as caught:
+        output.assert_free(output.Target(tmp_path, (source.path,), "", suffix=".ort"))
+    assert caught.value.fix == f"-o {tmp_path / 'NAME.ort'}"

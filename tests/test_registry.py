@@ -51,6 +51,25 @@ def test_routes_pass_over_other_formats_where_no_single_converter_serves(
     assert caught.value.fix == "--via direct"
 
 
+def test_a_packer_ends_routes_to_what_it_packs_and_is_passed_on_the_way_to_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    convert = Converter("convert", "x", "onnx", "m:f")
+    rewrite = Converter("rewrite", "onnx", "onnx", "m:f")
+    pack = Converter("pack", "onnx", "ort", "m:f", packs=True, beside=(".list",))
+    after = Converter("after", "ort", "z", "m:f")
+    monkeypatch.setattr(registry, "converters", lambda: (convert, rewrite, pack, after))
+    assert [[c.name for c in route] for route in routes("x", "ort")] == [["convert", "pack"]]
+    assert [[c.name for c in route] for route in routes("onnx", "ort")] == [["rewrite", "pack"]]
+    assert routes("x", "z") == routes("ort", "ort") == ()
+    assert [[c.name for c in route] for route in routes("x", "ort", via="pack")] == [["convert", "pack"]]
+
+
+def test_every_source_of_onnx_is_one_of_ort() -> None:
+    for source in {converter.source for converter in CONVERTERS}:
+        assert [route[:-1] for route in routes(source, "ort")] == list(routes(source, "onnx"))
+
+
 def test_what_is_installed_is_tried_before_what_is_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = Converter("cheap", "x", "onnx", "m:f", ("no_such_package",), cost=1)
     there = Converter("there", "x", "onnx", "m:f", ("json",), cost=9)

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlconv.api import check, compare, inspect, to_onnx
+    from mlconv.api import check, compare, inspect, to_onnx, to_ort
     from mlconv.errors import MlconvError
     from mlconv.result import Checked, Compared, Conversion, Inspected
     from mlconv.worker import Limits
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Checked", "Compared", "Conversion", "Inspected", "Limits", "MlconvError", "__version__", "check", "compare", "inspect",
-    "to_onnx",
+    "to_onnx", "to_ort",
 ]  # fmt: skip
 
 _HOMES = {
-    **dict.fromkeys(("check", "compare", "inspect", "to_onnx"), "mlconv.api"),
+    **dict.fromkeys(("check", "compare", "inspect", "to_onnx", "to_ort"), "mlconv.api"),
     **dict.fromkeys(("Checked", "Compared", "Conversion", "Inspected"), "mlconv.result"),
     "Limits": "mlconv.worker",
     "MlconvError": "mlconv.errors",

@@ -139,7 +139,7 @@ hint: mkdir -p build, or another -o""",
         """\
 $ mlconv onnx net.onnx --input image=1,4
 error[MLC004]: the model has no input `image`; it has `x`
-hint: --input x=...""",
+hint: --input x=1,4""",
         (
             "`mlconv inspect MODEL` prints the names",
             "leave the name out: `--input 1,3,224,224` stands for the inputs in order",
@@ -181,7 +181,7 @@ hint: name the arrays as the inputs""",
         """\
 $ mlconv onnx net.onnx --signature serve
 error[MLC007]: `--signature` means nothing to `onnx-rewrite`, which converts onnx to onnx
-  why: it takes --atol, --data, --input, --metadata, --opset, --outputs, --precision, --rtol, --samples, --seed
+  why: `--signature` is for sources of saved-model, tflite, torch-export; this conversion takes --atol, --data, --input, --metadata, --opset, --no-optimize, --outputs, --no-parity, --precision, --preprocess, --rtol, --runtime, --samples, --seed
 hint: leave --signature out""",
         (
             "leave the option out",
@@ -289,6 +289,51 @@ error[MLC016]: there is no schema `conversion`
 hint: mlconv schema convert""",
         ("`mlconv schema convert` for what the converting commands print", "`mlconv schema error` for failures"),
     ),
+    Entry(
+        "MLC017", "there is no table of this runtime",
+        "`--runtime` takes NAME==VERSION of a runtime whose opsets and operators mlconv has as a table. A release that is newer than "
+        "the table is held to the newest one of its major version, with a warning.",
+        """\
+$ mlconv onnx net.onnx --runtime onnxruntime==0.17
+error[MLC017]: mlconv has no table of onnxruntime 0.17
+  why: its table holds 1.8 to 1.31
+hint: --runtime onnxruntime==1.8""",
+        (
+            "`--runtime onnxruntime==1.17`; `ort-web`, `ort-web-webgl`, `openvino` and `tensorrt` have tables too",
+            "on the device: python -c 'import onnxruntime; print(onnxruntime.__version__)'",
+        ),
+    ),
+    Entry(
+        "MLC018", "PREPROCESS is not understood, or does not give what the input takes",
+        "`--preprocess` tells how pictures become numbers, and a word of it is no stage, or a value is none. "
+        "Or the stages give another size, other channels or other numbers than the model's input takes: no picture is stretched, "
+        "cut or rounded unless a stage says so.",
+        """\
+$ mlconv onnx net.onnx --data photos --preprocess resise=256,crop=224,0..1
+error[MLC018]: --preprocess resise=256,crop=224,0..1: there is no stage `resise`
+  why: stages: resize, crop, letterbox, upright, order, scale, mean, std, layout; presets: imagenet, 0..1, -1..1, yolo; or file.py:callable
+hint: --preprocess resize=256,crop=224,0..1""",
+        (
+            "take the numbers that the model was trained with: `imagenet` for most classifiers of torchvision and timm, `yolo` for Ultralytics' models",
+            "`resize`, `crop` and `letterbox` without a size take that of the input",
+            "what no stage does, a function does: --preprocess prepare.py:picture takes a PIL picture and returns an array",
+        ),
+    ),
+    Entry(
+        "MLC019", "a SavedModel has no graph of that tag",
+        "A SavedModel may hold several graphs, each with tags, such as one to train and one to serve. Without `--tag` that tagged "
+        "`serve` is taken, else the only one.",
+        """\
+$ mlconv onnx saved
+error[MLC019]: `saved` has 2 graphs and none tagged `serve`
+  why: they are tagged `train`, `eval`
+hint: --tag train""",
+        (
+            "`--tag NAME` with one of the tags that the message lists; several are joined by a comma: `--tag serve,gpu`",
+            "`mlconv inspect FOLDER` tells the tags",
+            "`--tag ''` takes the graph without a tag, where others have one",
+        ),
+    ),
 )  # fmt: skip
 
 _INPUT = (
@@ -356,12 +401,13 @@ hint: mlconv formats""",
     ),
     Entry(
         "MLC106", "this kind of file is never converted",
-        "It is recognised, and it is no model that could be converted: an archive to unpack, weights in another project's layout, "
-        "or something compiled for one runtime, in which the network is gone. The message says what to do instead.",
+        "It is recognised, and it is no model that could be converted: arrays, a package of Python code, a SavedModel in chunks. "
+        "The message says what to do instead.",
         """\
-$ mlconv onnx model.tar.gz
-error[MLC106]: `model.tar.gz` is a gzip archive, not a model
-hint: unpack it first: tar -xzf model.tar.gz""",
+$ mlconv onnx test.npz
+error[MLC106]: `test.npz` is an archive of numpy arrays
+  why: arrays alone are no model
+hint: --data takes it; of weights save a .safetensors file, and name the module with --module""",
         ("do what the hint says", "convert the model that it was made from"),
     ),
     Entry(
@@ -380,13 +426,14 @@ hint: convert the .tflite file that was given to edgetpu_compiler""",
     Entry(
         "MLC110", "the file holds a pickle that would run code",
         "Loading a pickle can run any code, so mlconv reads pickles without executing them and refuses those that need it. "
-        "State dicts of plain tensors load without consent; pickled modules and other objects do not.",
+        "State dicts load without consent, whatever settings stand beside them; of a pickled module only the weights do.",
         """\
 $ mlconv onnx whole.pt
 error[MLC110]: `whole.pt` is a pickle that would run code to load
   why: it imports `torch.nn.modules.linear.Linear`
-hint: --trust-pickle, if you know who made it; better: save the state dict as .safetensors, or the program with torch.export.save""",
+hint: --trust-pickle, if you know who made it; without loading it: --module FILE.py:NAME, where NAME builds the same network""",
         (
+            "`--module net.py:make`, code that builds the same network: the weights are read out of the pickle, which is not loaded",
             "best: torch.save(module.state_dict(), ...) or torch.export.save(...) where the module is at home",
             "`--trust-pickle` loads it; only for files whose maker you trust as you trust a program",
         ),
@@ -456,10 +503,11 @@ hint: net.py:make""",
 $ mlconv onnx ten.safetensors --module net.py:make --input x=1,4
 error[MLC115]: `ten.safetensors` does not fit the module: 2 of another shape
   why: of another shape: `fc.weight` [10, 4] where the module has [2, 4], `fc.bias` [10] where the module has [2]
-hint: build the module with the arguments that it was trained with: 'FILE.py:NAME(num_classes=10)'""",
+hint: 'net.py:make(width=10)'""",
         (
             "build the module as it was trained: --module 'net.py:make(num_classes=10)'",
-            "`mlconv inspect WEIGHTS` prints the names and shapes that the file holds",
+            "`--weights-prefix encoder.` takes the tensors of one part of a larger network",
+            "the message names the tensors that are missing, with the nearest in the file: where few fit, it is another network",
         ),
     ),
     Entry(
@@ -472,6 +520,181 @@ hint: put `big.onnx.data` beside the model, or export it into one file""",
         (
             "put the file beside the model, under the name that the message tells",
             "where the model was renamed, its data was not: the name stands inside the model, so keep the old one",
+        ),
+    ),
+    Entry(
+        "MLC117", "a picture cannot be decoded",
+        "Pillow does not decode a file that bears a picture's suffix: it is cut off, of another format, or claims more pixels than "
+        "Pillow's limit allows. Nothing is left out silently, since the figures would then be of fewer pictures than were named.",
+        """\
+$ mlconv onnx image.onnx --data photos --preprocess resize,0..1
+error[MLC117]: `photos/cat.jpg` cannot be decoded
+  why: it is not of a format that Pillow reads
+hint: save it as .png or .jpg with 8 bits a channel, or leave it out""",
+        (
+            "open it: a download that failed often leaves a web page under the picture's name",
+            "HEIC, RAW, SVG and PSD files have to be saved as .jpg or .png",
+        ),
+    ),
+    Entry(
+        "MLC120", "a Hugging Face model, whose class is Python",
+        "The folder or name holds weights and a configuration; what computes with them is a class of transformers or timm. "
+        "A model file never chooses what mlconv imports, so you name that class, and the message has the lines to paste.",
+        """\
+$ mlconv onnx resnet
+error[MLC120]: `resnet` is a timm model
+  why: its network is Python of the package timm, which a REF names
+hint: mlconv onnx 'timm:create_model("resnet18", num_classes=10)' --weights resnet/model.safetensors --input x=batch,3,224,224""",
+        (
+            "paste the factory of the message into net.py, and type the line before it",
+            "a shape of the line is the usual one of that architecture: change it to what you serve",
+            "names such as google/vit-base-patch16-224 are not fetched; transformers does that when the factory runs",
+        ),
+    ),
+    Entry(
+        "MLC121", "Keras weights without their model",
+        "A `.weights.h5` file has tensors by layer and no configuration, so nothing says what computes with them.",
+        """\
+$ mlconv onnx net.weights.h5
+error[MLC121]: `net.weights.h5` holds Keras weights and no network
+  why: it has tensors by layer, and no configuration of the model
+hint: in Python: build the model, model.load_weights(...), model.save('model.keras'); then mlconv onnx model.keras""",
+        ("build the model in Python, load the weights into it, and save the whole: model.save('model.keras')",),
+    ),
+    Entry(
+        "MLC122", "a GGUF file",
+        "It holds the quantized weights of a language model for llama.cpp. The graph is code of that program.",
+        """\
+$ mlconv onnx llama.gguf
+error[MLC122]: `llama.gguf` is a GGUF file
+  why: it holds quantized weights for llama.cpp, without a graph
+hint: convert the checkpoint that it was made from: a factory in net.py, then mlconv onnx net.py:make""",
+        ("convert the Hugging Face folder that it was made from: `mlconv onnx FOLDER` prints the factory",),
+    ),
+    Entry(
+        "MLC123", "a compiled Core ML model",
+        "Xcode or the device compiled it. The network cannot be got back.",
+        """\
+$ mlconv onnx net.mlmodelc
+error[MLC123]: `net.mlmodelc` is a compiled Core ML model
+  why: Xcode compiled it for its runtime, and there is no way back
+hint: convert the .mlmodel or .mlpackage that it was compiled from""",
+        ("convert the .mlmodel or .mlpackage that it was compiled from, or the model which that was made of",),
+    ),
+    Entry(
+        "MLC124", "a MediaPipe task bundle",
+        "It is a zip archive of one or more TFLite files with what a task needs beside them.",
+        """\
+$ mlconv onnx hand.task
+error[MLC124]: `hand.task` is a MediaPipe task bundle
+  why: it holds the models `hand_landmark.tflite`
+hint: unzip hand.task, then mlconv onnx hand_landmark.tflite""",
+        ("unpack it, and convert the TFLite files one by one",),
+    ),
+    Entry(
+        "MLC125", "a TensorRT engine",
+        "It is machine code for one GPU and one version of TensorRT, and holds no network any more.",
+        """\
+$ mlconv onnx net.engine
+error[MLC125]: `net.engine` is a TensorRT engine
+  why: it is machine code for one GPU and one version of TensorRT
+hint: convert the ONNX file that it was built from""",
+        ("the ONNX file that it was built from is what you want; `mlconv check FILE.onnx` tells whether it is sound",),
+    ),
+    Entry(
+        "MLC126", "an OpenVINO model",
+        "OpenVINO's format has no way back to ONNX, and OpenVINO reads ONNX itself.",
+        """\
+$ mlconv onnx net.xml
+error[MLC126]: `net.xml` is an OpenVINO model
+  why: OpenVINO has no way back
+hint: convert the model that it was made from; OpenVINO reads ONNX itself""",
+        ("convert the model that it was made from",),
+    ),
+    Entry(
+        "MLC127", "an ExecuTorch program",
+        "It is lowered for its runtime: memory is planned, operators are fused, and the network cannot be got back.",
+        """\
+$ mlconv onnx net.pte
+error[MLC127]: `net.pte` is an ExecuTorch program
+  why: it is lowered for its runtime, and the network cannot be got back
+hint: convert the .pt2 file that it was made from""",
+        ("convert the exported program that it was lowered from: torch.export.save(program, 'net.pt2')",),
+    ),
+    Entry(
+        "MLC128", "a program compiled by AOTInductor",
+        "Such a .pt2 holds a compiled library in place of the network.",
+        """\
+$ mlconv onnx aot.pt2
+error[MLC128]: `aot.pt2` is compiled by AOTInductor
+  why: it holds machine code, and no longer the network
+hint: convert what was compiled: torch.export.save(program, 'net.pt2'), then mlconv onnx net.pt2""",
+        ("save the exported program beside the compiled one: torch.export.save(program, 'net.pt2')",),
+    ),
+    Entry(
+        "MLC129", "an archive, not a model",
+        "mlconv unpacks nothing by itself: a path in an archive may lead anywhere, and which of its files is meant is not said.",
+        """\
+$ mlconv onnx model.tar.gz
+error[MLC129]: `model.tar.gz` is a gzip archive, not a model
+hint: unpack it first: tar -xzf model.tar.gz""",
+        ("unpack it by the line of the hint, and name the model in it",),
+    ),
+    Entry(
+        "MLC130", "a model of scikit-learn or of another library of estimators",
+        "mlconv converts neural networks. Estimators and trees have converters of their own, which know their kinds.",
+        """\
+$ mlconv onnx svm.pkl
+error[MLC130]: `svm.pkl` is a pickled scikit-learn model
+  why: mlconv converts neural networks; estimators and trees have converters of their own
+hint: pip install skl2onnx, load the model in Python, and call skl2onnx.to_onnx(model, X[:1])""",
+        (
+            "scikit-learn: skl2onnx; XGBoost and LightGBM: onnxmltools; CatBoost writes ONNX itself",
+            "what they write is an ONNX file like any other: `mlconv check model.onnx`",
+        ),
+    ),
+    Entry(
+        "MLC139", "a Keras file uses layers of its author's own",
+        "A Keras file names the classes and functions of its layers and does not hold their code. Those that are not Keras's own "
+        "have to be given, and naming the file that defines them is the consent to run it.",
+        """\
+$ mlconv onnx gate.keras
+error[MLC139]: `gate.keras` uses a class or function that Keras does not have: `Gate`
+  why: a Keras file holds names and no code; the code was in `layers`
+hint: --custom-objects layers.py, with the code; or export the model where its classes are defined: model.export('folder'), and convert the folder""",
+        (
+            "`--custom-objects layers.py`, or `--custom-objects package.layers` for an installed module; what lies beside the file is found",
+            "classes need no registration, and one that was registered as `package>Name` is found as `Name`",
+            "`model.export('folder')` where the classes are defined writes a SavedModel, which needs no code",
+        ),
+    ),
+    Entry(
+        "MLC140", "the custom objects are of the other Keras",
+        "Keras 2 (tf_keras) and Keras 3 have classes of their own, and a model is loaded by one of the two. A layer that derives "
+        "from the other's `Layer` does not fit into it.",
+        """\
+$ mlconv onnx gate.keras --custom-objects old_layers.py
+error[MLC140]: `Gate` of `old_layers.py` is a class of Keras 2 (tf_keras), and `gate.keras` was written by Keras 3
+hint: write `import keras` in old_layers.py, in place of its import of Keras""",
+        (
+            "import in the file the Keras that wrote the model: `import keras` for Keras 3, `import tf_keras as keras` for Keras 2",
+            "`from tensorflow import keras` is the Keras of the model: mlconv sees to that",
+            "`model.export('folder')` with the Keras that wrote the model, and convert the folder",
+        ),
+    ),
+    Entry(
+        "MLC144", "the graph contradicts itself",
+        "The file is read whole, and no runtime takes its graph: an operator gets types or shapes that it does not take, reads a value "
+        "that nothing makes, or has an attribute of another opset. Such files come out of tools that write ONNX by hand.",
+        """\
+$ mlconv onnx net.onnx
+error[MLC144]: the graph of `net.onnx` is not valid: the inputs of Add are of different types (tensor(float) and tensor(int64))
+  why: Type Error: Type parameter (T) of Optype (Add) bound to different types (tensor(float) and tensor(int64) in node ().
+hint: put a Cast before it where the model was made, and export it again""",
+        (
+            "`mlconv check MODEL` prints every fault, by operator",
+            "mend it where the model is made, and export it again",
+            "another version of the exporter may write it right: it is a defect of the tool that wrote the file",
         ),
     ),
 )  # fmt: skip
@@ -542,12 +765,12 @@ hint: choose another --signature, cut the model behind that input, or give --no-
     Entry(
         "MLC216", "your own code raised",
         "The module, its constructor, the data generator or another callable that you named raised an exception. "
-        "With `forward`, the shapes or dtypes of `--input` are most often the reason.",
+        "With `forward`, the shapes or dtypes of `--input` are often the reason.",
         """\
-$ mlconv onnx net.py:make --input x=1,5
-error[MLC216]: forward raises on `x` 1,5 float32
-  why: RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x5 and 4x2) (at net.py:17 `return self.fc(x)`)
-hint: give the shapes and dtypes that it takes: --input NAME=DIM,DIM,...:DTYPE""",
+$ mlconv onnx 'net.py:make(width=-1)' --input x=1,4
+error[MLC216]: `net.py:make(width=-1)` raised RuntimeError
+  why: RuntimeError: Trying to create tensor with negative dimension -1: [-1, 4] (at net.py:7 `self.fc = torch.nn.Linear(4, width)`)
+hint: mend it there, or give `net.py:make` other arguments""",
         (
             "give the shapes and dtypes that it takes: --input x=1,4 or ids=1,16:int64",
             "run it outside mlconv: python -c 'import net; net.make()'",
@@ -572,15 +795,121 @@ hint: --opset 18, or a number between 13 and 18""",
         "Before anything is compared the source itself has to run. It cannot be loaded by the installed version of its framework, "
         "or does not take the inputs that were drawn for it.",
         """\
-$ mlconv onnx loose.onnx --input x=1,5
-error[MLC218]: the source does not run in onnxruntime-cpu on `x` [1, 5]
-  why: Fail: [ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running MatMul node. Name:'' Status Message: matmul_helper.h:59 Compute MatMul dimension mismatch
-hint: --data with inputs that it takes, or --input NAME=DIM,...:DTYPE[LO..HI] with their shapes and range""",
+$ mlconv onnx net.pb
+error[MLC218]: `net.pb` is not frozen: it holds 1 variables without values
+  why: the first are `w`
+hint: convert the SavedModel or freeze the graph with its checkpoint""",
         (
             "`--data test.npz` with inputs that it is meant for",
             "`--input ids=1,16:int64[0..9]` draws from a range, `--input x=batch=4..8,3,32,32` keeps an axis to sizes that run",
             "install the framework's version that wrote the file, or save it again with the installed one",
             "`--no-parity` converts without running the source, and proves nothing",
+        ),
+    ),
+    Entry(
+        "MLC219", "the program names a device that is not here",
+        "It was traced, scripted or exported on a GPU, and computes on that GPU by name. Devices in its code and its constants are "
+        "changed to the CPU by themselves; what is left is a device that the program works out as it runs, or an operator of one "
+        "device alone.",
+        """\
+$ mlconv onnx net_cuda.pt --input x=1,4
+error[MLC219]: `net_cuda.pt` was made for a device that is not the CPU, and cannot be moved
+  why: NotImplementedError: RuntimeError: Could not run 'aten::empty.memory_format' with arguments from the 'CUDA' backend
+hint: make it again on the CPU, where mlconv runs it: module.cpu() and inputs on the CPU before torch.jit.trace or torch.export.export""",
+        (
+            "trace, script or export it again on the CPU: module.cpu(), and inputs on the CPU",
+            "in forward make tensors where the input lies: torch.zeros(..., device=x.device) in place of device='cuda'",
+            "convert the module's code with its weights: mlconv onnx net.py:make --weights net.pth",
+        ),
+    ),
+    Entry(
+        "MLC220", "the runtime lacks operators of the model",
+        "The release of `--runtime` has no kernel for these operators, or not in the version or for the types that the model needs. "
+        "onnxruntime and OpenVINO were measured, the other tables are those that their authors publish.",
+        """\
+$ mlconv onnx warp.onnx --runtime ort-web-webgl==1.20
+error[MLC220]: ort-web-webgl 1.20 lacks an operator of the model at opset 18: `GridSample` 16 (in no release of ort-web-webgl known here)
+  why: per docs/webgl-operators.md of the npm package onnxruntime-web 1.20.1
+hint: cut the model before them with --outputs, or compute it another way and export it again""",
+        (
+            "the `--opset` that the hint names, where an older version of the operator is there",
+            "the newer runtime that the hint names, where one has them",
+            "`--no-optimize`, where only the optimized ORT file holds them",
+            "`mlconv check MODEL --runtime ort-web==1.20` tells whether another runtime has them",
+        ),
+    ),
+    Entry(
+        "MLC227", "the model does not take these inputs",
+        "The source loads, and raises on inputs of these shapes, types or values: a size that two tensors must share, an index beyond "
+        "its table, a state made for another batch. Without `--input` and `--data` mlconv draws them from what the file declares, "
+        "which may be wider than what the network takes.",
+        """\
+$ mlconv onnx net.onnx
+error[MLC227]: the source does not take `x` n,c float32: the sizes do not fit each other in MatMul
+  why: MatMul: Compute MatMul dimension mismatch
+hint: give sizes that the model takes, in place of these: --input x=n,c; or --data with inputs of them""",
+        (
+            "`--input x=n,4` with the sizes that the network takes; `mlconv inspect MODEL` prints the weights' side of it",
+            "`--input 'ids=1,16:int64[0..9]'` keeps integers within the table that they index",
+            "`--data test.npz` with inputs that it is meant for",
+        ),
+    ),
+    Entry(
+        "MLC228", "the model gives another answer each time",
+        "It draws random numbers as it runs (dropout that stays on, noise, sampling), or reads a state that changes. "
+        "Two runs on the same inputs differ, so that nothing can be compared with the source.",
+        """\
+$ mlconv onnx net.onnx
+error[MLC228]: the source does not give the same answer twice: `y` changes from run to run
+  why: it draws random numbers, or keeps a state
+hint: take the random operator or the state out of the model, or give --no-parity""",
+        (
+            "take what is random out of the model, or make it an input: forward(x, noise)",
+            "`--outputs NAME` with an output that does not depend on it",
+            "`--no-parity` converts it, and proves nothing",
+        ),
+    ),
+    Entry(
+        "MLC229", "the model remembers something from run to run",
+        "`forward` writes to a buffer of its module: running statistics, a cache, a counter. A graph keeps nothing between two runs, "
+        "and would begin each time from the value that stood there when it was exported.",
+        """\
+$ mlconv onnx nets.py:Counts --input x=1,4
+error[MLC229]: forward writes to 1 buffers of the module: `runs`
+  why: an ONNX graph keeps nothing between two runs
+hint: let forward take the state as an input and return it as an output""",
+        (
+            "let forward take the state and return the new one: forward(x, state) -> y, state",
+            "running statistics of batch norms stand still in eval mode: leave .train() out of forward",
+        ),
+    ),
+    Entry(
+        "MLC230", "an axis that shall be dynamic is of one size",
+        "`--input` gives the axis a name, and the model computes with the size of its example as a constant: view(2, -1), a position "
+        "embedding of one length, `if x.shape[0] == 2`. A graph with a dynamic axis would be wrong at every other size.",
+        """\
+$ mlconv onnx nets.py:FixedBatch --input x=batch,4
+error[MLC230]: the model holds the axis `batch` to the size 2
+  why: its code computes with that size as a constant, so a graph with a dynamic axis would be wrong at others; the TorchScript exporter: the model holds the axis `batch` to the size of its example
+hint: give a number in place of `batch` in --input, or take the constant out of forward (view(-1, ...), x.shape)""",
+        (
+            "a number in place of the name: --input x=1,3,224,224",
+            "take the constant out of forward: x.shape[0] in place of 2, view(-1, ...)",
+            "one artifact for each size, where the model must have it fixed",
+        ),
+    ),
+    Entry(
+        "MLC231", "forward computes outside torch",
+        "A tensor leaves torch for numpy or plain Python in the middle of `forward`. No exporter follows it there: what is computed would "
+        "be a constant in the graph, the example's own.",
+        """\
+$ mlconv onnx nets.py:Numpy --input x=1,4
+error[MLC231]: forward leaves torch's tensors for numpy, at nets.py:126 `return self.fc(torch.from_numpy(np.tanh(x.numpy())))`
+  why: RuntimeError: .numpy() is not supported for tensor subclasses. (at nets.py:126 `return self.fc(torch.from_numpy(np.tanh(x.numpy())))`); the TorchScript exporter: forward leaves torch's tensors for numpy, at nets.py:126 `return self.fc(torch.from_numpy(np.tanh(x.numpy())))`
+hint: compute it with torch's own functions (torch.tanh for np.tanh), or move it out of forward""",
+        (
+            "write it with torch: torch.tanh for np.tanh, torch.stack for np.stack",
+            "move it in front of the model or behind it, and convert what is between",
         ),
     ),
 )  # fmt: skip
@@ -625,6 +954,21 @@ hint: --write-anyway keeps the file for a look""",
             "`--precision fp32`, where fp16 overflows",
             "`--data` with real inputs: random ones may lie outside what the model was made for",
             "where the source itself gives NaN: run it on those inputs in its own framework first",
+        ),
+    ),
+    Entry(
+        "MLC304", "the runtime cannot compute an operator in that type",
+        "onnxruntime knows the operator and has no kernel for the type that it is in here: convolutions in float64, activations of "
+        "16-bit integers. Most kernels are written for float32 alone.",
+        """\
+$ mlconv onnx net.onnx
+error[MLC304]: onnxruntime has no kernel for Conv of opset 11 (`Conv_0`) in the type that it computes in
+  why: Could not find an implementation for Conv(11) node with name 'Conv_0'
+hint: let the model compute in float32 where it was made (model.float(), .astype('float32')), and export it again""",
+        (
+            "export the model in float32: model.float() in PyTorch, dtype='float32' in Keras",
+            "a newer runtime may have the kernel: pip install -U onnxruntime",
+            "`--write-anyway` keeps the file, for a runtime that has it",
         ),
     ),
     Entry(
@@ -775,6 +1119,36 @@ hint: let MLCONV_PYTHON_<NAME> name the `python` of an environment, or unset it"
             "name the interpreter, not its folder: /opt/torch/bin/python",
             "unset MLCONV_PYTHON_TORCH to use the environment that mlconv runs in",
             "it needs numpy and the framework; mlconv itself need not be installed there",
+        ),
+    ),
+    Entry(
+        "MLC905", "the model is newer than an installed package",
+        "A later version of the framework or runtime wrote the file, and the installed one does not know what it holds: a format's version, "
+        "an operator's, an argument of a layer. It says nothing against the model.",
+        """\
+$ mlconv onnx later.pt --input 1,4
+error[MLC905]: `later.pt` was saved by a later torch than the one that is installed
+  why: RuntimeError: [enforce fail at inline_container.cc:230] . Attempted to read a PyTorch file with version 999, but the maximum supported version for reading is 10. The version of your PyTorch installation may be too old, please upgrade PyTorch to latest version to mitigate this issue.
+hint: pip install -U torch; or save it again with the installed version""",
+        (
+            "type the command of the hint",
+            "MLCONV_PYTHON_TORCH=/path/to/other/venv/bin/python uses another environment's, where this one must stay",
+            "save or export the model again with the version that is installed",
+        ),
+    ),
+    Entry(
+        "MLC906", "your code wants to download something",
+        "What builds the module fetches weights or settings from the network, which is not there; the hubs of Hugging Face are kept offline "
+        "in any case. mlconv itself never downloads.",
+        """\
+$ mlconv onnx nets.py:downloads --input x=1,4
+error[MLC906]: `nets.py:downloads` wants to download something, and cannot
+  why: <urlopen error [Errno -2] Name or service not known>
+hint: make the module without it, as in pretrained=False, and give its file with --weights; or fetch it once outside mlconv, into the cache that the code looks in""",
+        (
+            "make the module without its weights, and give the file: --weights FILE",
+            "run the code once in Python with the network on: most hubs then find the files in their cache",
+            "HF_HUB_OFFLINE=0 mlconv onnx ... lets Hugging Face's hub download this once",
         ),
     ),
 )  # fmt: skip

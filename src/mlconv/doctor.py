@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlconv import paths, registry
+from mlconv import paths, registry, tested
 from mlconv.jsonable import to_json
 
 PACKAGES = {
@@ -20,7 +20,7 @@ PACKAGES = {
     "tensorflow": "TensorFlow sources", "tensorflow-cpu": "TensorFlow sources", "keras": "Keras sources",
     "tf_keras": "Keras 2 sources", "tf2onnx": "TensorFlow and TFLite sources", "ai-edge-litert": "running TFLite models",
     "tflite-runtime": "running TFLite models", "coremltools": "Core ML", "typer": "the command line",
-    "h5py": "Keras files", "psutil": "the worker's limits",
+    "h5py": "Keras files", "psutil": "the worker's limits", "pillow": "pictures as inputs",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def diagnose() -> Diagnosis:
     machine = {"cores": os.cpu_count() or 1, "memory_bytes": int(psutil.virtual_memory().total)}
     return Diagnosis(
         packages,
-        (*_problems(versions), *_pycoral(), *_interpreters(interpreters), *_plugins()),
+        (*_problems(versions), *_pycoral(), *_interpreters(interpreters), *_plugins(), *_untested(versions)),
         interpreters,
         machine,
     )
@@ -137,6 +137,16 @@ def _pycoral() -> list[Problem]:
 def _interpreters(named: dict[str, str]) -> list[Problem]:
     return [Problem(f"MLCONV_PYTHON_{name} names `{path}`, which cannot be executed", f"unset MLCONV_PYTHON_{name}, or mend it")
             for name, path in named.items() if not os.access(path, os.X_OK)]  # fmt: skip
+
+
+def _untested(versions: dict[str, str | None]) -> list[Problem]:
+    """Versions that the test suite never ran with. They may do; one who meets a failure should know."""
+    return [
+        Problem(what, f"should a conversion fail: pip install {name}=={version}", blocking=False)
+        for what, (name, version) in zip(
+            tested.told(versions), tested.untested(versions).items(), strict=True
+        )
+    ]
 
 
 def _plugins() -> list[Problem]:

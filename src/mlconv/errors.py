@@ -16,6 +16,7 @@ Ids go by hundreds with the families. What each means, with an example and cures
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -41,6 +42,19 @@ class MlconvError(Exception):
         super().__init__(what)
         self.what, self.fix, self.why, self.log = what, fix, why, log
 
+    def __str__(self) -> str:
+        """All of it, as a traceback or a notebook shows it; options are told as keyword arguments."""
+        from mlconv.hints import in_python
+
+        told = [f"[{self.id}] {self.what}"]
+        told += [f"  why: {self.why}"] if self.why else []
+        told += [f"hint: {in_python(self.fix)}"]
+        return "\n".join([*told, f"log: {self.log}"] if self.log else told)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross between processes, of `multiprocessing` for one, by pickle."""
+        return _rebuilt, (type(self), self.what, self.fix, self.why, self.log)
+
     def to_json(self) -> dict[str, Any]:
         """The document ``mlconv.error/1``."""
         return {
@@ -52,6 +66,10 @@ class MlconvError(Exception):
     def from_json(data: dict[str, Any]) -> MlconvError:
         """The error that a worker's reply or a document tells of."""
         return by_id()[data["id"]](data["what"], fix=data["hint"], why=data["why"], log=data["log"])
+
+
+def _rebuilt(kind: type[MlconvError], what: str, fix: str, why: str | None, log: str | None) -> MlconvError:
+    return kind(what, fix=fix, why=why, log=log)
 
 
 def by_id() -> dict[str, type[MlconvError]]:
@@ -102,11 +120,12 @@ class UnknownInput(UsageError):
     id, code = "MLC004", "unknown-input"
 
     @classmethod
-    def named(cls, name: str, names: Sequence[str]) -> UnknownInput:
+    def named(cls, name: str, names: Sequence[str], rest: str = "...") -> UnknownInput:
+        """``rest``: what the user typed behind the name."""
         close = nearest(name, names) or list(names)[:3]
         return cls(
             f"the model has no input `{name}`; it has {listed(names) or 'none'}",
-            fix=f"--input {close[0]}=..." if close else "leave --input out",
+            fix=f"--input {shlex.quote(f'{close[0]}={rest}')}" if close else "leave --input out",
         )
 
 
@@ -162,6 +181,24 @@ class UnknownConverter(UsageError):
 
 class UnknownSchema(UsageError):
     id, code = "MLC016", "unknown-schema"
+
+
+class UnknownRuntime(UsageError):
+    """A runtime, or a version of one, of which mlconv has no table."""
+
+    id, code = "MLC017", "unknown-runtime"
+
+
+class BadPreprocess(UsageError):
+    """A PREPROCESS that is not of its grammar, or that does not give what the input takes."""
+
+    id, code = "MLC018", "bad-preprocess"
+
+
+class UnknownTag(UsageError):
+    """A SavedModel has no graph of that tag."""
+
+    id, code = "MLC019", "unknown-tag"
 
 
 # ------------------------------------------------------------------ 1xx: the source
@@ -239,6 +276,77 @@ class ExternalDataMissing(InputError):
     id, code = "MLC116", "external-data-missing"
 
 
+class UndecodablePicture(InputError):
+    """A picture of `--data` that Pillow does not decode."""
+
+    id, code = "MLC117", "undecodable-picture"
+
+
+# recognised, and never converted: one class for each, so that each has its own advice
+
+
+class HuggingFaceModel(NotConvertible):
+    id, code = "MLC120", "hugging-face"
+
+
+class KerasWeightsAlone(NotConvertible):
+    id, code = "MLC121", "keras-weights"
+
+
+class GgufFile(NotConvertible):
+    id, code = "MLC122", "gguf"
+
+
+class CompiledCoreMl(NotConvertible):
+    id, code = "MLC123", "compiled-coreml"
+
+
+class TaskBundle(NotConvertible):
+    id, code = "MLC124", "task-bundle"
+
+
+class TensorRtEngine(NotConvertible):
+    id, code = "MLC125", "tensorrt-engine"
+
+
+class OpenVinoModel(NotConvertible):
+    id, code = "MLC126", "openvino"
+
+
+class ExecuTorchProgram(NotConvertible):
+    id, code = "MLC127", "executorch"
+
+
+class AotInductorPackage(NotConvertible):
+    id, code = "MLC128", "aotinductor"
+
+
+class PackedArchive(NotConvertible):
+    id, code = "MLC129", "archive"
+
+
+class ScikitLearnModel(NotConvertible):
+    id, code = "MLC130", "scikit-learn"
+
+
+class CustomObjectsNeeded(InputError):
+    """A Keras file that names classes or functions of its author's, whose code it does not hold."""
+
+    id, code = "MLC139", "custom-objects-needed"
+
+
+class OtherKeras(InputError):
+    """Custom objects that were written for the Keras generation that does not load the model."""
+
+    id, code = "MLC140", "other-keras"
+
+
+class InvalidGraph(InputError):
+    """A file that is read whole, and whose graph no runtime takes: its types, names or shapes contradict each other."""
+
+    id, code = "MLC144", "invalid-graph"
+
+
 # ------------------------------------------------------------------ 2xx: the conversion
 
 
@@ -286,6 +394,48 @@ class SourceDoesNotRun(ConversionError):
     id, code = "MLC218", "source-does-not-run"
 
 
+class DeviceBakedIn(ConversionError):
+    """A program that names a device which is not here: it was traced or exported on a GPU."""
+
+    id, code = "MLC219", "device-baked-in"
+
+
+class RuntimeLacksOperator(ConversionError):
+    """Operators that the runtime of ``--runtime`` does not have; the message names all of them."""
+
+    id, code = "MLC220", "runtime-lacks-operator"
+
+
+class InputsRefused(SourceDoesNotRun):
+    """The source loads, and does not run on inputs of these shapes, types or values."""
+
+    id, code = "MLC227", "inputs-refused"
+
+
+class NotRepeatable(SourceDoesNotRun):
+    """The source gives another answer to the same inputs: there is nothing to compare with."""
+
+    id, code = "MLC228", "not-repeatable"
+
+
+class KeepsState(ConverterFailed):
+    """The source remembers something from one run to the next, which no graph does."""
+
+    id, code = "MLC229", "keeps-state"
+
+
+class FixedAxis(ConverterFailed):
+    """An axis that was to be dynamic, and that the model holds to one size."""
+
+    id, code = "MLC230", "fixed-axis"
+
+
+class LeavesTensors(ConversionError):
+    """Something is computed outside the framework, where no exporter follows: it would be the example's constant."""
+
+    id, code = "MLC231", "leaves-tensors"
+
+
 # ------------------------------------------------------------------ 3xx: verdicts
 
 
@@ -307,6 +457,12 @@ class NotFinite(VerdictError):
     """NaN or infinity in the outputs."""
 
     id, code = "MLC303", "not-finite"
+
+
+class NoKernel(LoadFailed):
+    """The runtime knows an operator, and cannot compute it in the type that the model has it in."""
+
+    id, code = "MLC304", "no-kernel"
 
 
 class ParityFailed(VerdictError):
@@ -373,3 +529,15 @@ class UnusableInterpreter(SetupError):
     """`MLCONV_PYTHON_<NAME>` points at something that is no Python."""
 
     id, code = "MLC903", "unusable-interpreter"
+
+
+class OutdatedPackage(SetupError):
+    """The model was made by a later version of a package than the one that is installed."""
+
+    id, code = "MLC905", "outdated-package"
+
+
+class DownloadsRefused(SetupError):
+    """A user's code wants to fetch something from the network, which cannot be had."""
+
+    id, code = "MLC906", "no-download"

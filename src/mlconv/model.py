@@ -14,7 +14,16 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from mlconv.errors import Corrupt, MissingFile, NotConvertible, UnknownFormat, Unreadable, listed, nearest
+from mlconv.errors import (
+    Corrupt,
+    MissingFile,
+    NotConvertible,
+    OptionNotAccepted,
+    UnknownFormat,
+    Unreadable,
+    listed,
+    nearest,
+)
 from mlconv.formats import (
     Description,
     Format,
@@ -110,13 +119,22 @@ def identify(ref: str) -> ModelFile:
     return _identify_file(ref, path, status.st_size)
 
 
-def describe(model: ModelFile, signature: str | None = None) -> Description:
+def describe(model: ModelFile, signature: str | None = None, tag: str | None = None) -> Description:
     """What a model says of itself, by the reader of its format.
+
+    Args:
+        tag: The graph of a SavedModel that has several.
 
     Raises:
         InputError: It is damaged, or reaches outside its folder.
         UnknownSignature: It has no entry point ``signature``.
+        OptionNotAccepted, UnknownTag: ``tag`` is given for another format, or no graph has it.
     """
+    if tag is not None:
+        if model.format != "saved-model":
+            raise OptionNotAccepted(f"`--tag` means nothing to `{model.ref}` ({model.format})", why="it is for saved-model",
+                                    fix="leave --tag out")  # fmt: skip
+        return saved_model.describe(model, signature, tag)
     module, _, function = _READERS[model.format].partition(":")
     reader: Callable[[ModelFile, str | None], Description] = getattr(
         importlib.import_module(module), function
@@ -276,11 +294,12 @@ def _identify_folder(ref: str, folder: Path) -> ModelFile:
             f"`{folder}` is a SavedModel in text form", why="mlconv reads the binary form alone",
             fix="load it in TensorFlow and save it again: tf.saved_model.save(tf.saved_model.load('...'), 'saved')",
         )  # fmt: skip
-    models = sorted(file.name for pattern in _MODEL_NAMES for file in folder.glob(pattern))
+    inner = [name for name in names if (folder / name / saved_model.FILE).is_file()]
+    models = inner + sorted(file.name for pattern in _MODEL_NAMES for file in folder.glob(pattern))
     raise UnknownFormat(
         f"`{folder}` is a folder that is no model",
         why=f"it holds {listed(names, 6)}" if names else "it is empty",
-        fix=f"name the file: {folder / models[0]}"
+        fix=f"name {'the SavedModel inside' if inner else 'the file'}: {folder / models[0]}"
         if models
         else "name a model's file, or a SavedModel's folder",
     )
@@ -305,8 +324,8 @@ def _identify_absent(ref: str, path: Path) -> ModelFile:
         if found.file is not None and not found.file.is_file():
             raise _missing(str(found.file), found.file)
         return ModelFile(ref, found.file, "torch-module")
-    if foreign.is_hugging_face_name(ref) and not path.parent.exists():
-        raise foreign.hugging_face(ref, None)
+    if not path.parent.exists():
+        foreign.refuse_name(ref)
     raise _missing(ref, path)
 
 

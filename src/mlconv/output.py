@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,24 +52,38 @@ class Target:
         reads: Files and folders that the conversion reads, the source first; not even ``force`` allows to write there.
         identity: Names the source; an artifact whose record has it is the source's own.
         force: Whether something of another origin may be replaced.
+        beside: Files of fixed names that the artifact brings along; external data is not among them, see ``put``.
+        suffix: The format's.
     """
 
     path: Path
     reads: tuple[Path, ...]
     identity: str
     force: bool = False
+    beside: tuple[Path, ...] = ()
+    suffix: str = ".onnx"
 
     @property
     def record(self) -> Path:
         return record_path(self.path)
 
 
+def assert_no_folder(path: Path, suffix: str) -> None:
+    """Refuse an output that names a folder: an artifact is a file in one.
+
+    Raises:
+        OutputExists: It does.
+    """
+    if path.is_dir():
+        raise OutputExists(f"`{path}` is a folder", fix=f"-o {shlex.quote(str(path / f'NAME{suffix}'))}")
+
+
 def assert_free(target: Target) -> None:
     """Refuse an output that must not be written.
 
     Raises:
-        OutputIsSource: It or its record is a file that is read, or lies within a folder that is.
-        OutputExists: Something is there that is not this source's own untouched artifact.
+        OutputIsSource: It, its record or a file beside it is a file that is read, or lies within a folder that is.
+        OutputExists: Something is there that is not this source's own untouched artifact, or not what came with it.
         OutputUnwritable: The folder is missing or cannot be written.
     """
     output = target.path
@@ -80,13 +95,14 @@ def assert_free(target: Target) -> None:
         )
     if not os.access(folder, os.W_OK):
         raise OutputUnwritable(f"the folder `{folder}` cannot be written", fix="-o in a folder of your own")
-    _assert_not_read((output, target.record), target.reads)
-    if output.is_dir():
-        raise OutputExists(f"`{output}` is a folder", fix=f"-o {output / 'NAME.onnx'}")
-    if target.record.is_dir():
-        raise OutputExists(
-            f"`{target.record}`, where the record goes, is a folder", fix="-o with another name"
-        )
+    _assert_not_read((output, target.record, *target.beside), target.reads)
+    assert_no_folder(output, target.suffix)
+    for place, what in ((target.record, "the record"), *((path, "a part of it") for path in target.beside)):
+        if place.is_dir():
+            raise OutputExists(f"`{place}`, where {what} goes, is a folder", fix="-o with another name")
+    for place in target.beside:
+        if os.path.lexists(place) and not target.force and not _came_with_own(place, target):
+            raise _exists(place)
     if os.path.lexists(output) and not target.force and not _is_own(target):
         raise _exists(output)
     if os.path.lexists(target.record) and not target.force and not _is_record(target.record):
@@ -131,6 +147,15 @@ def _is_own(target: Target) -> bool:
         return False
 
 
+def _came_with_own(place: Path, target: Target) -> bool:
+    """Whether the record says that this file was written beside an artifact of this source, and it is as it was then."""
+    try:
+        record = json.loads(target.record.read_text())
+        return record["identity"] == target.identity and _is_untouched(place, record["digests"][place.name])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def _is_record(path: Path) -> bool:
     """Whether a file is a record at all: what somebody else put under that name is theirs."""
     try:
@@ -151,8 +176,8 @@ def put(made: Sequence[Path], target: Target, record: dict[str, Any]) -> tuple[P
     """Move an artifact and its record into place.
 
     Args:
-        made: The artifact first, then files that it refers to by name (external data). Those are named by
-            their content, so they never replace a file that an older artifact still needs.
+        made: The artifact first, then files that it refers to by name (external data), or that are ``target.beside``.
+            External data is named by its content, so it never replaces a file that an older artifact still needs.
         record: What ``RECORD_SUFFIX`` beside the output will hold, with ``identity`` and ``digests``.
 
     Returns:
@@ -173,15 +198,23 @@ def put(made: Sequence[Path], target: Target, record: dict[str, Any]) -> tuple[P
     assert_free(target)
     old = _companions(target)
     new = [
-        (path, place) for path, place in zip(made[1:], places, strict=True) if _is_vacant(path, place, target)
+        (path, place, _stamp(place))
+        for path, place in zip(made[1:], places, strict=True)
+        if _is_due(path, place, target)
     ]
     with contextlib.ExitStack() as undo:
         try:
             for path in (*made, new_record):
                 _flush(path)
-            for path, place in new:
-                _link(path, place, replace=target.force)
-                undo.callback(_remove, place)
+            for path, place, there in new:
+                if there is None:
+                    _link(path, place, replace=target.force)
+                    undo.callback(_remove, place)
+                else:
+                    undo.callback(_restore_over, _copied(place, scratch / f"old-{place.name}"), place)
+                    if not target.force and _stamp(place) != there:
+                        raise _exists(place)
+                    path.replace(place)
             undo.callback(_restore, _set_aside(target.record, scratch), target.record)
             if not target.force and _stamp(output) != seen:
                 raise _exists(output)
@@ -234,20 +267,34 @@ def _link(path: Path, place: Path, *, replace: bool) -> None:
         path.replace(place)
 
 
-def _is_vacant(path: Path, place: Path, target: Target) -> bool:
+def _is_due(path: Path, place: Path, target: Target) -> bool:
     """Whether a companion must be put into its place: the same may be there.
 
     Raises:
-        OutputIsSource, OutputExists: Something else is there.
+        OutputIsSource, OutputExists: Something is there that is not to be replaced.
     """
     if not os.path.lexists(place):
         return True
     if place.is_file() and digest(place) == digest(path):
         return False
     _assert_not_read([place], target.reads)
-    if not target.force or place.is_dir():
+    if place.is_dir() or not (target.force or _came_with_own(place, target)):
         raise _exists(place)
     return True
+
+
+def _copied(place: Path, copy: Path) -> Path:
+    """A second name for a file that is about to be replaced; a copy where the file system has no hard links."""
+    try:
+        os.link(place, copy, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(place, copy, follow_symlinks=False)
+    return copy
+
+
+def _restore_over(copy: Path, place: Path) -> None:
+    with contextlib.suppress(OSError):
+        copy.replace(place)
 
 
 def _set_aside(record: Path, scratch: Path) -> Path | None:

@@ -47,6 +47,9 @@ class Converter(_Runs):
         accepts: Options beyond those that every conversion takes, named as in ``Options``.
         cost: The cheapest route is tried first.
         python: ``MLCONV_PYTHON_<this>`` may name another environment's interpreter.
+        packs: Whether it packs finished artifacts of ``source``, as ORT's format is a form of an ONNX artifact. It ends a
+            route, the job that finishes the artifact calls it, and it is ``run(Options) -> Packer`` (``mlconv.convert.packing``).
+        beside: What it writes beside the artifact, as suffixes to the artifact's stem.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Converter(_Runs):
     accepts: frozenset[str] = frozenset()
     cost: int = 10
     python: str = ""
+    packs: bool = False
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +97,39 @@ _TENSORFLOW = "pip install 'mlconv[tensorflow,cpu]'"
 _TFLITE = "pip install 'mlconv[tflite,tensorflow,cpu]'"
 _CPU = "pip install 'mlconv[cpu]'"
 
-_MODULE = frozenset({"input", "outputs", "opset", "precision", "optimize", "weights", "trust_pickle"})
-_GRAPH = frozenset({"input", "opset", "precision", "optimize", "outputs"})
+_MODULE = frozenset(
+    {
+        "input",
+        "outputs",
+        "opset",
+        "precision",
+        "optimize",
+        "weights",
+        "weights_prefix",
+        "trust_pickle",
+        "runtime",
+    }
+)
+_STATE = frozenset({"weights", "weights_prefix", "trust_pickle"})
+_GRAPH = frozenset({"input", "opset", "precision", "optimize", "outputs", "runtime"})
 
 CONVERTERS: tuple[Converter, ...] = (
     *(
         Converter("torch-onnx", source, "onnx", "mlconv.convert.torch_to_onnx:run", ("torch", "onnxscript"),
                   _TORCH, accepts, python="TORCH")
         for source, accepts in {
-            "torch-export": _MODULE - {"weights", "trust_pickle"} | {"signature"},
-            "torchscript": _MODULE - {"weights", "trust_pickle"},
+            "torch-export": _MODULE - _STATE | {"signature"},
+            "torchscript": _MODULE - _STATE,
             "torch-module": _MODULE,
-            "torch-weights": _MODULE | {"module"},
-            "torch-pickle": _MODULE,
+            "torch-weights": _MODULE - {"weights"} | {"module"},
+            "torch-pickle": _MODULE | {"module"},
         }.items()
     ),
     Converter("tf2onnx", "saved-model", "onnx", "mlconv.convert.saved_model_to_onnx:run",
-              ("tensorflow", "tf2onnx"), _TENSORFLOW, _GRAPH | {"signature", "trust_model"}, python="TENSORFLOW"),
+              ("tensorflow", "tf2onnx"), _TENSORFLOW, _GRAPH | {"signature", "tag", "trust_model", "custom_objects"}, python="TENSORFLOW"),
     *(
         Converter("tf2onnx", source, "onnx", "mlconv.convert.keras_to_onnx:run",
-                  ("tensorflow", "keras", "tf2onnx"), _TENSORFLOW, _GRAPH | {"trust_model"}, python="TENSORFLOW")
+                  ("tensorflow", "keras", "tf2onnx"), _TENSORFLOW, _GRAPH | {"trust_model", "custom_objects"}, python="TENSORFLOW")
         for source in ("keras", "keras-h5")
     ),
     Converter("tf2onnx", "tf-graph", "onnx", "mlconv.convert.tf_graph_to_onnx:run",
@@ -119,6 +137,8 @@ CONVERTERS: tuple[Converter, ...] = (
     Converter("tf2onnx", "tflite", "onnx", "mlconv.convert.tflite_to_onnx:run",
               ("tensorflow", "tf2onnx"), _TFLITE, _GRAPH | {"signature"}, python="TENSORFLOW"),
     Converter("onnx-rewrite", "onnx", "onnx", "mlconv.convert.onnx_to_onnx:run", ("onnxruntime",), _CPU, _GRAPH),
+    Converter("onnxruntime", "onnx", "ort", "mlconv.convert.onnx_to_ort:packer", ("onnxruntime",), _CPU,
+              frozenset({"target_platform", "type_reduction"}), packs=True, beside=(".required_operators.config",)),
 )  # fmt: skip
 
 RUNNERS: tuple[RunnerSpec, ...] = (
@@ -166,13 +186,10 @@ def routes(source: str, target: str, via: str | None = None) -> tuple[Route, ...
     Raises:
         UnknownConverter: No route passes ``via``.
     """
-    found = [
-        route
-        for route in _walks(source, target, (), converters())
-        if via is None or via in {c.name for c in route}
-    ]
+    all_routes = _routes(source, target)
+    found = [route for route in all_routes if via is None or via in {c.name for c in route}]
     if via is not None and not found:
-        names = sorted({c.name for route in _walks(source, target, (), converters()) for c in route})
+        names = sorted({c.name for route in all_routes for c in route})
         close = nearest(via, names) or names
         raise UnknownConverter(
             f"no converter `{via}` leads from {source} to {target}", why=f"these do: {', '.join(names) or 'none'}",
@@ -183,6 +200,14 @@ def routes(source: str, target: str, via: str | None = None) -> tuple[Route, ...
             found, key=lambda route: (any(c.missing() for c in route), sum(c.cost for c in route), len(route))
         )
     )
+
+
+def _routes(source: str, target: str) -> list[Route]:
+    """Walks to the target, and walks to what some converter packs as the target."""
+    packers = [converter for converter in converters() if converter.packs and converter.target == target]
+    table = tuple(converter for converter in converters() if not converter.packs)
+    packed = [(*walk, packer) for packer in packers for walk in _walks(source, packer.source, (), table)]
+    return [*_walks(source, target, (), table), *packed]
 
 
 def _walks(source: str, target: str, passed: Route, table: tuple[Converter, ...]) -> list[Route]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from mlconv.checks.parity_words import output_line, parity_words
 from mlconv.errors import VerdictError
@@ -18,7 +18,8 @@ class Source:
     """Where an artifact came from.
 
     Attributes:
-        weights: Where a module's parameters came from: a file, ``constructor``; None where the source holds them.
+        weights: Where a module's parameters came from: a file, ``constructor``, ``live`` for a model of the caller's process;
+            None where the source holds them.
         weights_sha256: Of that file; of shards, that of the sorted ``name:sha256`` lines, the index included.
     """
 
@@ -105,6 +106,25 @@ class Conversion:
             "seconds": round(self.seconds, 3), "failure": _failure(self.failure),
         }  # fmt: skip
 
+    def raise_for_verdict(self) -> Self:
+        """Itself, where every piece of evidence holds.
+
+        Raises:
+            VerdictError: What says no, as an exception.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self
+
+    def __repr__(self) -> str:
+        told = f"{self.source.ref} -> {self.artifact.path}{'' if self.artifact.written else ' (not written)'}"
+        return _short(self, f"{told}; {' · '.join(self._evidence())}", self.failure)
+
+    def _repr_html_(self) -> str:
+        from mlconv import notebook
+
+        return notebook.conversion(self)
+
     def summary(self) -> str:
         """Two lines: what was made, and what was shown."""
         name = self.artifact.path
@@ -124,6 +144,9 @@ class Conversion:
         told = ["structure ok" if structure and structure["ok"] else "structure FAILED"]
         if load:
             told.append(f"{'loads' if load['ok'] else 'does NOT load'} in {load['runtime']}")
+        fits = self.checks.get("runtime")
+        if fits:
+            told.append(f"fits {fits['name']} {fits['release']} per its table")
         told.append(f"parity {parity_words(parity)}" if parity else "parity not compared")
         return told
 
@@ -164,6 +187,15 @@ class Checked:
     def ok(self) -> bool:
         return not any(line.ok is False for line in self.checks)
 
+    def __repr__(self) -> str:
+        failed = [f"{line.name}: {line.detail}" for line in self.checks if line.ok is False]
+        return _short(self, "; ".join([f"{self.ref} ({self.format})", *failed]), None)
+
+    def _repr_html_(self) -> str:
+        from mlconv import notebook
+
+        return notebook.checked(self)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": "mlconv.check/1", "ok": self.ok, "source": {"ref": self.ref, "format": self.format},
@@ -195,12 +227,31 @@ class Compared:
     def ok(self) -> bool:
         return self.failure is None
 
+    def raise_for_verdict(self) -> Self:
+        """Itself, where the candidate agrees.
+
+        Raises:
+            VerdictError: How it does not.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self
+
+    def __repr__(self) -> str:
+        told = f"{self.reference} against {self.candidate}; parity {parity_words(self.parity)}"
+        return _short(self, told, self.failure)
+
+    def _repr_html_(self) -> str:
+        from mlconv import notebook
+
+        return notebook.compared(self)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": "mlconv.compare/1", "ok": self.ok,
             "reference": {"ref": self.reference, "runner": self.parity["reference"]},
             "candidate": {"ref": self.candidate, "runner": self.parity["candidate"]},
-            **{key: self.parity[key] for key in ("data", "seed", "samples", "computes", "informative", "outputs", "notes")},
+            **{key: self.parity[key] for key in ("data", "preprocess", "seed", "samples", "computes", "informative", "outputs", "notes")},
             "warnings": list(self.warnings), "seconds": round(self.seconds, 3), "failure": _failure(self.failure),
         }  # fmt: skip
 
@@ -226,6 +277,16 @@ class Inspected:
     warnings: tuple[str, ...] = field(default=())
 
     ok = True
+
+    def __repr__(self) -> str:
+        ends = [", ".join(f"{s['name']} {show_shape(None if s['shape'] is None else tuple(s['shape']))}:{s['dtype']}"
+                          for s in self.description[kind]) for kind in ("inputs", "outputs")]  # fmt: skip
+        return f"<Inspected {self.ref} ({self.description['format']}): {' -> '.join(ends)}>"
+
+    def _repr_html_(self) -> str:
+        from mlconv import notebook
+
+        return notebook.inspected(self)
 
     def to_json(self) -> dict[str, Any]:
         told = dict(self.description)
@@ -274,6 +335,12 @@ def spec_json(spec: dict[str, Any]) -> dict[str, Any]:
     """A signature's entry: name, shape, dtype, and what else is known of it."""
     told = {key: spec[key] for key in ("name", "shape", "dtype")}
     return told | {key: spec[key] for key in ("quantization", "values") if spec.get(key) is not None}
+
+
+def _short(value: Conversion | Checked | Compared, told: str, failure: VerdictError | None) -> str:
+    """One line for a prompt and for what a failed assertion shows."""
+    why = f"; [{failure.id}] {failure.what}" if failure is not None else ""
+    return f"<{type(value).__name__} {'ok' if value.ok else 'FAILED'}: {told}{why}>"
 
 
 def _with_specs(value: Source | Artifact) -> dict[str, Any]:

@@ -196,8 +196,31 @@ _OUTPUT_PARITY = _object(
     title="output",
 )
 
+_PREPROCESSED: Schema = {
+    **_object(
+        "what was done to pictures before they were fed; null where the data were none",
+        {
+            "asked": _text("the value of `--preprocess`"),
+            "stages": _texts("every stage with its numbers, in order; joined by commas a PREPROCESS that does the same"),
+            "pictures": _count("how many were fed"),
+            "classes": _texts("names of the class folders; a label is an index into them; empty where there were none"),
+            "range": {**_PAIR, "type": ["array", "null"], "description": "least and greatest number after the stages"},
+            "quantization": {
+                **_object(
+                    "how these numbers became the integers of a quantized input: real = scale * (integer - zero_point)",
+                    {"scale": _number("real value of one step"), "zero_point": _integer("the integer that stands for 0")},
+                ),
+                "type": ["object", "null"],
+            },
+            "sha256": {**_or_null(_SHA256), "description": "of the file of a callable that did it"},
+        },
+    ),
+    "type": ["object", "null"],
+}  # fmt: skip
+
 _EVIDENCE: Mapping[str, Schema] = MappingProxyType({
     "data": _text("`random`, or the value of `--data`"),
+    "preprocess": _PREPROCESSED,
     "seed": _integer("seed of random samples"),
     "samples": _count("how many samples were compared"),
     "computes": {"enum": ["fp32", "fp16", "bf16", "fp64"], "description": "what the default tolerance follows"},
@@ -263,7 +286,7 @@ _ARTIFACT = _object(
         "inputs": _signature("inputs"),
         "outputs": _signature("outputs"),
         "operators": _count("how many operators the graph has"),
-        "files": _texts("names of all its files; external data lies beside it"),
+        "files": _texts("names of all its files: external data, or a list of operators, lies beside it"),
         "written": _boolean("whether it stands at `path`: not where evidence failed, unless --write-anyway"),
     },
 )
@@ -340,7 +363,25 @@ _CHECKS = _object(
             ),
             "type": ["object", "null"],
         },
+        "runtime": _object(
+            "the artifact against the table of the runtime of `--runtime`; absent where none was asked for",
+            {
+                "ok": _boolean("whether the runtime loads its versions and has its operators"),
+                "asked": _text("as the user gave it"),
+                "name": _text("the runtime's table"),
+                "release": _text("the release of the table that stands for it"),
+                "measured": _text("the exact release that was measured, or whose documentation was read"),
+                "opset": _integer("the artifact's"),
+                "ir_version": _integer("the artifact's"),
+                "newest_opset": _or_null(_integer("the newest that the runtime loads; null where nothing tells")),
+                "newest_ir_version": _or_null(_integer("likewise")),
+                "basis": _text("`measured` on the runtime, or `documented` by its authors"),
+                "source": _text("where the figures come from"),
+                "note": _text("what the table cannot tell; empty where nothing is left out"),
+            },
+        ),
     },
+    optional=("runtime",),
 )  # fmt: skip
 
 _CONVERT = _document(

@@ -1,16 +1,13 @@
-"""Inputs for parity: drawn within the signature, or read from the user's data."""
-
-from pathlib import Path
+"""Inputs for parity, drawn within the signature."""
 
 import numpy as np
 import pytest
 
-from mlconv.checks.samples import draw, is_narrow, load, static_shape
-from mlconv.errors import DataDoesNotFit, MissingFile, RefNotFound, UnsupportedType, UserCodeRaised
-from mlconv.tensors import Axis, Quantization, TensorSpec
+from mlconv.checks.samples import draw, is_narrow, static_shape
+from mlconv.errors import UnsupportedType
+from mlconv.tensors import Quantization, TensorSpec
 
 IMAGE = TensorSpec("x", ("batch", 3), "float32")
-AXES = {"batch": Axis("batch")}
 
 
 def test_the_same_seed_draws_the_same_values_and_another_one_others() -> None:
@@ -84,98 +81,30 @@ def test_a_shape_takes_the_sizes_of_its_axes() -> None:
     assert static_shape(TensorSpec("x", ("batch", None, 3), "float32"), {"batch": 4}) == (4, 1, 3)
 
 
-# ------------------------------------------------------------------ the user's data
-
-
-def test_rows_of_a_file_take_the_place_of_the_batch_axis(tmp_path: Path) -> None:
-    rows = np.arange(24, dtype=np.float32).reshape(8, 3)
-    np.savez(tmp_path / "data.npz", x=rows, label=np.arange(8))
-    samples = load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
-    assert [len(sample.feeds["x"]) for sample in samples] == [2, 1, 3, 2]
-    assert sum(sample.rows for sample in samples) == 8
-    np.testing.assert_array_equal(np.concatenate([sample.feeds["x"] for sample in samples]), rows)
-
-
-def test_no_row_is_left_out(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.arange(15, dtype=np.float32).reshape(5, 3))
-    samples = load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
-    assert [len(sample.feeds["x"]) for sample in samples] == [2, 1, 2]
-
-
-def test_as_many_rows_are_taken_as_samples_were_asked_for(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.zeros((40, 3), np.float32))
-    assert sum(sample.rows for sample in load(str(tmp_path / "data.npz"), [IMAGE], AXES, 5)) == 5
-
-
-def test_a_fixed_batch_takes_as_many_rows_as_it_holds_and_refuses_what_is_left_over(tmp_path: Path) -> None:
-    fixed = [TensorSpec("x", (3, 3), "float32")]
-    np.savez(tmp_path / "data.npz", x=np.zeros((6, 3), np.float32))
-    assert [sample.feeds["x"].shape for sample in load(str(tmp_path / "data.npz"), fixed, {}, 8)] == [
-        (3, 3),
-        (3, 3),
-    ]
-    np.savez(tmp_path / "data.npz", x=np.zeros((7, 3), np.float32))
-    with pytest.raises(DataDoesNotFit, match="7 samples, and the model takes 3 at once"):
-        load(str(tmp_path / "data.npz"), fixed, {}, 8)
-
-
-def test_a_folder_holds_one_sample_a_file(tmp_path: Path) -> None:
-    for number in range(3):
-        np.savez(tmp_path / f"{number}.npz", x=np.full((1, 3), number, np.float32))
-    samples = load(str(tmp_path), [IMAGE], AXES, 2)
-    assert [float(sample.feeds["x"][0, 0]) for sample in samples] == [0.0, 1.0]
-
-
-def test_a_callable_yields_samples(tmp_path: Path) -> None:
-    (tmp_path / "data.py").write_text(
-        "import numpy as np\ndef rows():\n    for i in range(9):\n        yield {'x': np.full((1, 3), i, np.float32)}\n"
-        "def broken():\n    raise RuntimeError('the disk is gone')\n    yield\n"
-    )
-    samples = load(f"{tmp_path}/data.py:rows", [IMAGE], AXES, 4)
-    assert len(samples) == 4
-    with pytest.raises(UserCodeRaised, match="the disk is gone"):
-        load(f"{tmp_path}/data.py:broken", [IMAGE], AXES, 4)
-    with pytest.raises(RefNotFound, match="has no `row`"):
-        load(f"{tmp_path}/data.py:row", [IMAGE], AXES, 4)
-
-
-def test_a_single_unnamed_array_stands_for_a_single_input(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", np.zeros((2, 3), np.float32))
-    assert load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)[0].feeds["x"].shape == (2, 3)
-
-
 @pytest.mark.parametrize(
-    ("arrays", "word"),
+    ("dtype", "values", "low", "high"),
     [
-        ({"y": np.zeros((2, 3), np.float32)}, "`y` is no input, input `x` is missing"),
-        ({"x": np.zeros((2, 7), np.float32)}, r"shape \[2, 7\], and the input is batch,3"),
-        ({"x": np.zeros((2, 3), np.float32), "z": np.zeros(2)}, "`z` is no input"),
+        ("bool", (1, 1), True, True),
+        ("int8", (-500, 500), -128, 127),
+        ("uint64", (0, 2.0**64), 0, 2**64 - 1),
+        ("int64", (-(2.0**70), 0), -(2**63), 0),
     ],
 )
-def test_what_does_not_fit_is_named(arrays: dict[str, np.ndarray], word: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
-    with pytest.raises(DataDoesNotFit, match=word):
-        load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
+def test_a_given_range_ends_where_the_type_does(
+    dtype: str, values: tuple[float, float], low: int, high: int
+) -> None:
+    array = draw([TensorSpec("i", (50,), dtype, values=values)], {}, 0, 0).feeds["i"]
+    assert (array.min(), array.max()) == (low, high)
 
 
-def test_numbers_that_the_input_cannot_hold_are_refused_and_others_are_cast(tmp_path: Path) -> None:
-    spec = TensorSpec("x", ("batch", 3), "int64")
-    np.savez(tmp_path / "good.npz", x=np.array([[1.0, 2.0, 3.0]] * 2))
-    assert load(str(tmp_path / "good.npz"), [spec], AXES, 8)[0].feeds["x"].dtype == np.int64
-    np.savez(tmp_path / "bad.npz", x=np.array([[1.5, 2.0, 3.0]] * 2))
-    with pytest.raises(DataDoesNotFit, match="float64, and the input is int64"):
-        load(str(tmp_path / "bad.npz"), [spec], AXES, 8)
-
-
-def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataDoesNotFit) as caught:
-        load(str(tmp_path / "data.npz"), [IMAGE], AXES, 8)
-    assert caught.value.why == "it holds Python objects, which are never unpickled"
-
-
-def test_missing_data_is_said(tmp_path: Path) -> None:
-    with pytest.raises(MissingFile, match=r"gone\.npz"):
-        load(str(tmp_path / "gone.npz"), [IMAGE], AXES, 8)
-    with pytest.raises(MissingFile, match=r"gone\.py"):
-        load(str(tmp_path / "gone.py:rows"), [IMAGE], AXES, 8)
+def test_marks_are_inputs_of_zero_and_one_for_want_of_a_range() -> None:
+    mask, flag = TensorSpec("m", (9, 4), "int64"), TensorSpec("b", (), "bool")
+    ids = TensorSpec("i", (9, 4), "int64", values=(0, 9))
+    first = draw([mask, flag, ids], {}, 0, 0, marks="first").feeds
+    assert first["m"][:, 0].all()
+    assert not first["m"].all()
+    assert first["b"]
+    plain = draw([mask, flag, ids], {}, 0, 0).feeds
+    np.testing.assert_array_equal(first["i"], plain["i"])
+    assert draw([mask], {}, 0, 0, marks="ones").feeds["m"].all()
+    assert not draw([mask], {}, 0, 0, marks="zeros").feeds["m"].any()

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import builtins
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlconv.convert.job import Options
 from mlconv.errors import (
     BadInputOption,
-    ConverterFailed,
+    CustomObjectsNeeded,
     MissingPackage,
     ShapesNeeded,
     UnknownOutput,
+    UnsupportedOperator,
     UntrustedCode,
 )
 from mlconv.formats import ModelFile
+from mlconv.input_grammar import parse_input
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tf_models import agree, job, operators
@@ -225,7 +229,6 @@ def test_string_lookup_becomes_an_operator_of_ai_onnx_ml(keras: Any, tmp_path: P
 
 
 def test_a_stateful_layer_starts_from_the_saved_state_at_every_run(keras: Any, tmp_path: Path) -> None:
-    import numpy as np
 
     steps = keras.Input((3, 2), batch_size=1, name="steps")
     keras.Model(steps, keras.layers.LSTM(2, stateful=True, name="memory")(steps)).save(tmp_path / "m.keras")
@@ -245,8 +248,9 @@ def test_a_layer_of_the_author_s_own_is_named(keras: Any, tmp_path: Path) -> Non
             return x + 1
 
     keras.Sequential([keras.Input((2,)), Own()]).save(tmp_path / "m.keras")
-    with pytest.raises(ConverterFailed, match="uses `Own`"):
+    with pytest.raises(CustomObjectsNeeded, match="Keras does not have: `Own`") as raised:
         _run(job(tmp_path / "m.keras", "keras", tmp_path))
+    assert raised.value.fix.startswith("--custom-objects ")
 
 
 def test_a_lambda_is_refused_without_consent_and_runs_with_it(keras: Any, tmp_path: Path) -> None:
@@ -260,7 +264,6 @@ def test_a_lambda_is_refused_without_consent_and_runs_with_it(keras: Any, tmp_pa
 
 
 def test_the_runner_of_a_file_gives_what_keras_gives(keras: Any, tmp_path: Path) -> None:
-    import numpy as np
 
     from mlconv.convert.keras_to_onnx import open_runner
 
@@ -375,17 +378,109 @@ def test_keras_2_imports_no_module_that_a_file_names(tmp_path: Path, monkeypatch
             '"module": "theirs", "registered_name": null, "class_name": "Net"',
         ),
     )
-    with pytest.raises(ConverterFailed, match="`theirs`"):
-        _run(job(source, "keras-h5", tmp_path))
+    (tmp_path / "mine.py").write_text("class Net:\n    pass\n")
+    for given in (
+        None,
+        str(tmp_path / "mine.py"),
+    ):  # a class of that name does not make Keras 2 look for it there
+        with pytest.raises(CustomObjectsNeeded, match="`Net`"):
+            _run(job(source, "keras-h5", tmp_path, custom_objects=given))
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_model_that_was_never_built_asks_for_an_export(keras: Any) -> None:
+def test_a_model_that_was_never_built_names_the_parameter_of_its_call_and_takes_its_shape(keras: Any) -> None:
     from mlconv.convert.keras_to_onnx import signature
     from mlconv.convert.tensorflow_import.keras_files import KerasModel
+    from mlconv.convert.tensorflow_import.keras_inputs import with_inputs
 
-    with pytest.raises(ShapesNeeded, match="does not tell the shapes"):
-        signature(KerasModel(keras.Sequential([keras.layers.Dense(1)]), keras))
+    loaded = KerasModel(keras.Sequential([keras.layers.Dense(1)]), keras)
+    with pytest.raises(ShapesNeeded, match="does not tell the shapes of its inputs: `inputs`") as raised:
+        with_inputs(loaded, Options())
+    assert raised.value.fix.startswith("--input inputs=batch,224,224,3")
+    given = with_inputs(loaded, Options(input=(parse_input("inputs=batch,7"),)))
+    assert [(spec.name, spec.shape) for spec in signature(given)[0]] == [("inputs", (None, 7))]
+
+
+# ------------------------------------------------------------------ preprocessing inside the model
+
+
+def test_augmentation_vanishes_and_what_prepares_pictures_stays(keras: Any, tmp_path: Path) -> None:
+    layers = keras.layers
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.CenterCrop(10, 10)(layers.Resizing(12, 12)(layers.Rescaling(1 / 255)(image)))
+    adapted = layers.Normalization()
+    adapted.adapt(np.random.default_rng(0).random((8, 10, 10, 3)).astype(np.float32))
+    x = adapted(x)
+    for layer in (
+        *(
+            layers.RandomFlip(),
+            layers.RandomRotation(0.2),
+            layers.RandomZoom(0.2),
+            layers.RandomContrast(0.2),
+        ),
+        *(
+            layers.RandomBrightness(0.2),
+            layers.RandomTranslation(0.1, 0.1),
+            layers.Dropout(0.5),
+            layers.GaussianNoise(0.3),
+        ),
+    ):
+        x = layer(x)
+    keras.Model(image, layers.Conv2D(2, 3, name="features")(x)).save(tmp_path / "m.keras")
+    task = job(tmp_path / "m.keras", "keras", tmp_path)
+    agree(task, _run(task))
+    assert not [kind for kind in operators(task) if "Random" in kind or kind == "If"]
+
+
+@pytest.mark.framework("tf_keras")
+def test_a_random_crop_of_keras_2_is_a_resize_and_its_generator_is_gone(tmp_path: Path) -> None:
+    import tf_keras
+
+    layers = tf_keras.layers
+    image = tf_keras.Input((12, 12, 3), name="image")
+    x = layers.RandomCrop(8, 8)(layers.RandomFlip()(image))
+    tf_keras.Model(image, layers.Conv2D(2, 3, name="features")(x)).save(tmp_path / "m.h5")
+    task = job(tmp_path / "m.h5", "keras-h5", tmp_path)
+    agree(task, _run(task))
+    assert not {"If", "RandomUniform"} & set(operators(task))
+
+
+def test_integer_lookup_and_discretization_become_operators(keras: Any, tmp_path: Path) -> None:
+    import onnxruntime
+
+    number, real = keras.Input((1,), dtype="int64", name="number"), keras.Input((4,), name="real")
+    looked = keras.layers.IntegerLookup(vocabulary=[30, 5, 70])(number)
+    binned = keras.layers.Discretization(bin_boundaries=[0.0, 0.5, 1.0])(real)
+    keras.Model([number, real], [looked, binned]).save(tmp_path / "m.keras")
+    task = job(tmp_path / "m.keras", "keras", tmp_path)
+    _run(task)
+    session = onnxruntime.InferenceSession(str(task.output), providers=["CPUExecutionProvider"])
+    fed = {
+        "number": np.array([[30], [70], [6]]),
+        "real": np.array([[-1, 0, 0.25, 0.5], [0.75, 1, 2, np.nan], [0] * 4], np.float32),
+    }
+    indices, bins = session.run(None, fed)
+    assert indices.tolist() == [[1], [3], [0]]  # 0 stands for what is not in the vocabulary
+    assert bins.tolist() == [[0, 1, 1, 2], [2, 3, 3, 3], [1] * 4]
+
+
+def test_a_layer_of_text_is_named_with_a_line_that_saves_what_is_behind_it(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = keras.Input((1,), dtype="string", name="text")
+    vectors = keras.layers.TextVectorization(output_sequence_length=5, vocabulary=["a", "b"], name="words")(
+        text
+    )
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(8, 4)(vectors))
+    keras.Model(text, keras.layers.Dense(2, name="y")(x)).save(tmp_path / "text.keras")
+    with pytest.raises(UnsupportedOperator, match=r"`words` \(TextVectorization\) of `text.keras`") as raised:
+        _run(job(tmp_path / "text.keras", "keras", tmp_path))
+    assert "mlconv onnx behind.keras" in raised.value.fix
+    program = shlex.split(raised.value.fix)[2]
+    monkeypatch.chdir(tmp_path)
+    exec(program)
+    task = job(tmp_path / "behind.keras", "keras", tmp_path)
+    agree(task, _run(task))
 
 
 # ------------------------------------------------------------------ public models

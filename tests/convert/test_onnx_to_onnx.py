@@ -21,8 +21,8 @@ from mlconv.convert.onnx_graph.file import save
 from mlconv.convert.onnx_to_onnx import run
 from mlconv.errors import BadInputOption, UnknownInput, UnknownOutput, UnsupportedOperator
 from mlconv.formats import ModelFile
+from mlconv.input_grammar import parse_input
 from mlconv.runners.onnx_session import OnnxSession
-from mlconv.tensors import parse_input
 
 X = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
 

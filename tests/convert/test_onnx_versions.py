@@ -137,3 +137,12 @@ def test_metadata_survives_a_change_of_opset() -> None:
     proto = branching()
     onnx.helper.set_model_props(proto, {"names": "cat,dog"})
     assert [(entry.key, entry.value) for entry in at(proto, 21).metadata_props] == [("names", "cat,dog")]
+
+
+def test_an_attribute_that_only_newer_opsets_know_goes_where_it_says_nothing() -> None:
+    """onnx's converter turns the axes of ReduceMean 18 back into an attribute and leaves `noop_with_empty_axes`."""
+    reduced = node("ReduceMean", ["x", "axes"], ["y"], noop_with_empty_axes=0)
+    proto = model([reduced], {"x": [2, 3]}, {"y": [2, 1]}, {"axes": np.array([1])}, opset=18)
+    moved = at(proto, 17)
+    assert {attribute.name for attribute in moved.graph.node[0].attribute} <= {"axes", "keepdims"}
+    onnx.checker.check_model(moved, full_check=True)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlconv import registry
+from mlconv import registry, tested
 from mlconv.convert import origin, pipeline
 from mlconv.convert.job import Options
 from mlconv.convert.pipeline import Call, convert
@@ -28,9 +28,9 @@ from mlconv.errors import (
     UnsupportedOperator,
 )
 from mlconv.formats import ModelFile
+from mlconv.input_grammar import parse_input
 from mlconv.model import identify
 from mlconv.registry import Converter
-from mlconv.tensors import parse_input
 from mlconv.worker import Limits
 
 RunCli = Callable[..., Any]
@@ -232,7 +232,105 @@ def test_the_time_limit_is_the_whole_conversion_s(net: Path, jobs: Callable[...,
         convert(str(net), "onnx", Options(), Call("out.onnx", limits=Limits(seconds=4)))
 
 
+# ------------------------------------------------------------------ finishing
+
+FINISHERS = """
+import os
+from mlconv.convert.finish_job import finish as real
+
+def die_on_the_simplified(payload):
+    if payload["options"]["optimize"]:
+        open(payload["output"], "w").write("half")
+        os.abort()
+    return real(payload)
+
+def die(payload):
+    os.abort()
+"""
+
+
+@pytest.fixture
+def finisher(
+    jobs: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """``finisher("die")``: this job finishes graphs, in a worker as ours does."""
+    (tmp_path / "jobs" / "pipeline_finishers.py").write_text(FINISHERS)
+
+    def use(name: str) -> None:
+        jobs("copy")
+        finishing = pipeline._Finishing(f"pipeline_finishers:{name}", ())
+        monkeypatch.setattr(pipeline, "_FINISHING", {"onnx": finishing})
+
+    return use
+
+
+def test_a_crash_on_the_simplified_graph_hands_over_to_the_plain_one_and_is_told(
+    net: Path, finisher: Callable[[str], None]
+) -> None:
+    finisher("die_on_the_simplified")
+    conversion = convert(str(net), "onnx", Options(), Call("out.onnx"))
+    assert conversion.ok
+    (warning,) = conversion.warnings
+    assert (
+        warning
+        == "the worker was killed by SIGABRT: native code crashed on the simplified graph, so the plain one was kept, not optimized"
+    )
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ["Identity", "MatMul"]
+
+
+def test_a_crash_on_the_plain_graph_is_the_end(net: Path, finisher: Callable[[str], None]) -> None:
+    finisher("die")
+    with pytest.raises(Crashed, match="SIGABRT"):
+        convert(str(net), "onnx", Options(), Call("out.onnx"))
+    assert not Path("out.onnx").exists()
+
+
+def test_a_packed_artifact_that_is_wrong_is_caught_and_neither_it_nor_its_list_is_written(
+    net: Path, jobs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs("wrong")
+    table = (*registry.converters(), *(converter for converter in registry.CONVERTERS if converter.packs))
+    monkeypatch.setattr(registry, "converters", lambda: table)
+    conversion = convert(str(net), "ort", Options(), Call("out.ort"))
+    assert isinstance(conversion.failure, ParityFailed)
+    assert [step.converter for step in conversion.route] == ["wrong", "onnxruntime"]
+    assert sorted(path.name for path in Path().iterdir()) == ["jobs", "net.onnx"]
+
+
+# ------------------------------------------------------------------ options that nobody takes
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "what", "why"),
+    [
+        ("onnx", Options(quantize="int8"), "`--quantize` means", "what is quantized in the source stays quantized"),
+        ("ort", Options(dequantize=True), "`--dequantize` means", "what is quantized in the source stays quantized"),
+        ("onnx", Options(layout=("x=NHWC",)), "`--layout` means", "keep the layout that they have in the source"),
+        ("onnx", Options(signature="s"), "`--signature` means", "`--signature` is for sources of saved-model, tflite, torch-export"),
+        ("onnx", Options(target_platform="arm"), "`--target-platform` means", "`--target-platform` is for mlconv ort"),
+        ("onnx", Options(tag="t", type_reduction=True), "`--tag`, `--type-reduction` mean", "`--tag` is for sources of saved-model"),
+    ],
+)  # fmt: skip
+def test_an_option_that_means_nothing_is_refused_with_who_takes_it(
+    net: Path, target: str, options: Options, what: str, why: str
+) -> None:
+    with pytest.raises(OptionNotAccepted) as caught:
+        convert(str(net), target, options, Call())
+    assert what in caught.value.what
+    assert why in (caught.value.why or "")
+
+
 # ------------------------------------------------------------------ sources
+
+
+def test_a_version_that_was_never_tested_is_told_in_the_record(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tested.TESTED, "onnx", "0.9.0")
+    conversion = convert(str(net), "onnx", Options(), Call(str(tmp_path / "out.onnx")))
+    told = f"tested with onnx 0.9.0; yours is {onnx.__version__}"
+    assert told in conversion.warnings
+    assert told in json.loads((tmp_path / "out.onnx.mlconv.json").read_text())["warnings"]
 
 
 def test_a_source_that_changes_meanwhile_is_refused(net: Path, jobs: Callable[..., None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlconv.errors import (
     OpsetOutOfReach,
     ShapesNeeded,
     UnknownSignature,
+    UnknownTag,
     UnsupportedOperator,
     UnsupportedType,
 )
@@ -37,6 +39,9 @@ def _run(task: Any) -> Any:
     from mlconv.convert.saved_model_to_onnx import run
 
     return run(task)
+
+
+RunCli = Callable[..., Any]  # conftest.run_cli
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +215,188 @@ def test_a_tensorflow_1_model_keeps_the_names_of_its_signature(tf1_folder: Path,
     converted = _run(task)
     assert [spec.name for spec in (*converted.inputs, *converted.outputs)] == ["x", "y"]
     agree(task, converted)
+
+
+# ------------------------------------------------------------------ several graphs
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tagged(("serve",), ("train",))``: a SavedModel of TensorFlow 1 with a graph for each; the n-th multiplies by n."""
+    from mlconv.runners.tensorflow import tensorflow
+
+    tf = tensorflow().compat.v1
+
+    def save(*tags: tuple[str, ...]) -> Path:
+        path = tmp_path_factory.mktemp("tagged") / "model"
+        builder = tf.saved_model.builder.SavedModelBuilder(str(path))
+        for index, own in enumerate(tags):
+            with tf.Graph().as_default(), tf.Session() as session:
+                x = tf.placeholder(tf.float32, (None, 3), name="x")
+                y = tf.matmul(x, tf.get_variable("w", initializer=np.eye(3, 2, dtype=np.float32))) * (
+                    index + 1.0
+                )
+                session.run(tf.global_variables_initializer())
+                signature = tf.saved_model.signature_def_utils.predict_signature_def({"x": x}, {"y": y})
+                add = builder.add_meta_graph if index else _with_variables(builder, session)
+                add(list(own), signature_def_map={"serving_default": signature})
+        builder.save()
+        return path
+
+    return save
+
+
+def _with_variables(builder: Any, session: Any) -> Any:
+    return lambda tags, **more: builder.add_meta_graph_and_variables(session, tags, **more)
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked", "factor"),
+    [
+        ((("train",), ("serve",)), None, 2),
+        ((("serve", "gpu"), ("serve",)), None, 2),  # that tagged `serve` and nothing else
+        ((("train",), ("serve",)), "train", 1),
+        ((("train",), ("serve", "gpu")), "gpu", 2),
+        ((("serve",), ("serve", "gpu")), "gpu,serve", 2),
+        (((),), None, 1),
+        ((("train",),), None, 1),
+        ((("train",), ()), "", 2),
+    ],
+)
+def test_the_graph_is_that_of_the_tag_else_that_to_serve_else_the_only_one(
+    tagged: Callable[..., Path],
+    tags: tuple[tuple[str, ...], ...],
+    asked: str | None,
+    factor: int,
+    tmp_path: Path,
+) -> None:
+    task = job(tagged(*tags), "saved-model", tmp_path, tag=asked)
+    converted = _run(task)
+    agree(task, converted)
+    assert converted.reference.run({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[factor, factor]]
+
+
+def test_inspect_tells_of_the_graph_of_the_tag(tagged: Callable[..., Path], run_cli: RunCli) -> None:
+    folder = tagged(("serve",), ("train", "gpu"))
+    assert run_cli("inspect", folder, "--json").document["metadata"]["tags"] == "serve"
+    told = run_cli("inspect", folder, "--tag", "gpu", "--json").document
+    assert told["metadata"]["tags"] == "train, gpu"
+    assert run_cli("inspect", folder, "--tag", "cpu").code == 2
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked", "told", "fix"),
+    [
+        ((("train",), ("eval",)), None, "2 graphs and none tagged `serve`", "--tag train"),
+        ((("train",), ("serve",)), "serv", "no graph tagged `serv`", "--tag serve"),
+        ((("serve", "gpu"), ("serve", "tpu")), "serve", "several graphs tagged `serve`", "--tag gpu,serve"),
+    ],
+)
+def test_a_tag_that_no_graph_has_names_those_that_are_there(
+    tagged: Callable[..., Path],
+    tags: tuple[tuple[str, ...], ...],
+    asked: str | None,
+    told: str,
+    fix: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UnknownTag, match=told) as raised:
+        _run(job(tagged(*tags), "saved-model", tmp_path, tag=asked))
+    assert raised.value.fix == fix
+
+
+# ------------------------------------------------------------------ functions without a signature
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel without a signature, whose root object has functions."""
+    from mlconv.runners.tensorflow import tensorflow
+
+    tf = tensorflow()
+
+    class Net(tf.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32))
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def __call__(self, rows: Any) -> Any:
+            return rows @ self.weights
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def nested(self, given: Any, power: int, training: bool = False) -> Any:
+            made = (given["a"] + given["b"][0]) ** power
+            return {"made": made + 100.0 if training else made, "same": given["b"]}
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def shaped(self, x: Any) -> Any:
+            return x * 2.0
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def never(self, x: Any) -> Any:
+            return x
+
+    net = Net()
+    net.__call__.get_concrete_function(tf.TensorSpec((None, 4)))  # type: ignore[attr-defined]
+    given = {"a": tf.TensorSpec((None, 2)), "b": (tf.TensorSpec((None, 2)),)}
+    for training in (True, False):
+        net.nested.get_concrete_function(given, 3, training)
+    net.shaped.get_concrete_function(tf.TensorSpec((2, 4)))
+    net.shaped.get_concrete_function(tf.TensorSpec((3, 4)))
+    path = tmp_path_factory.mktemp("functions") / "model"
+    tf.saved_model.save(net, str(path))
+    return path
+
+
+def test_without_a_signature_the_call_of_the_object_is_taken(functions: Path, tmp_path: Path) -> None:
+    task = job(functions, "saved-model", tmp_path)
+    converted = _run(task)
+    assert [(spec.name, spec.shape) for spec in converted.inputs] == [("rows", ("batch", 4))]
+    assert [spec.name for spec in converted.outputs] == ["output_0"]
+    agree(task, converted)
+
+
+def test_a_function_of_nests_and_plain_values_is_called_as_it_was_traced_for_inference(
+    functions: Path, tmp_path: Path
+) -> None:
+    task = job(functions, "saved-model", tmp_path, signature="nested")
+    converted = _run(task)
+    agree(task, converted)
+    one, two = np.full((1, 2), 1, np.float32), np.full((1, 2), 2, np.float32)
+    answers = converted.reference.run({"a": one, "b_0": two})
+    assert answers["made"].tolist() == [[27, 27]]  # (1 + 2) ** 3, without the 100 of training
+    assert answers["same"].tolist() == two.tolist()
+
+
+def test_of_several_shapes_the_input_option_takes_one(functions: Path, tmp_path: Path) -> None:
+    with pytest.raises(ShapesNeeded, match="`shaped` was saved for several kinds of inputs") as raised:
+        _run(job(functions, "saved-model", tmp_path, signature="shaped"))
+    assert raised.value.fix == "--input x=2,4:float32"
+    task = job(functions, "saved-model", tmp_path, "x=3,4", signature="shaped")
+    converted = _run(task)
+    assert converted.outputs[0].shape == (3, 4)
+    agree(task, converted)
+
+
+def test_a_function_that_was_never_called_cannot_be_taken(functions: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownSignature, match=r"`never` of .* was never called before it was saved"):
+        _run(job(functions, "saved-model", tmp_path, signature="never"))
+
+
+def test_a_mistyped_function_gets_the_nearest(functions: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownSignature, match="no signature `shape`") as raised:
+        _run(job(functions, "saved-model", tmp_path, signature="shape"))
+    assert raised.value.fix == "--signature shaped"
+    assert "`__call__` (rows: float32[?,4])" in str(raised.value.why)
+
+
+def test_functions_are_described_as_entry_points_without_tensorflow(functions: Path) -> None:
+    from mlconv.formats.saved_model import describe
+
+    described = describe(ModelFile("model", functions, "saved-model"), "nested")
+    assert [(spec.name, spec.shape) for spec in described.inputs] == [("a", (None, 2)), ("b_0", (None, 2))]
+    assert described.signatures == ("__call__", "nested", "never", "shaped")
 
 
 # ------------------------------------------------------------------ public models

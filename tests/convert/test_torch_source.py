@@ -19,6 +19,7 @@ from mlconv.convert.job import Options  # noqa: E402
 from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
 from mlconv.convert.torch_import import script as torch_script  # noqa: E402
 from mlconv.convert.torch_import import weights as torch_weights  # noqa: E402
+from mlconv.convert.torch_import.checkpoint import Weights  # noqa: E402
 from mlconv.convert.torch_import.source import open_runner  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     Corrupt,
@@ -37,7 +38,8 @@ from mlconv.errors import (  # noqa: E402
 )
 from mlconv.formats import ModelFile  # noqa: E402
 from mlconv.formats import weights as weights_file  # noqa: E402
-from mlconv.tensors import parse_input  # noqa: E402
+from mlconv.formats.refs import parse_ref  # noqa: E402
+from mlconv.input_grammar import parse_input  # noqa: E402
 
 pytestmark = [pytest.mark.framework("torch"), pytest.mark.filterwarnings("ignore")]
 NETS = Path(__file__).with_name("torch_nets.py")
@@ -45,6 +47,10 @@ NETS = Path(__file__).with_name("torch_nets.py")
 
 def net(name: str = "Residual") -> Any:
     return torch_ref.build(f"{NETS}:{name}")
+
+
+def built(module: Any) -> torch_ref.Built:
+    return torch_ref.Built(module, parse_ref("net.py:make"))
 
 
 class Bomb:
@@ -97,7 +103,7 @@ def test_a_file_of_a_librarys_name_does_not_stand_in_for_it(tmp_path, monkeypatc
     ("name", "error", "told"),
     [
         ("cannot_be_built", UserCodeRaised, "KeyError"),
-        ("no_module", RefNotFound, "gives a int"),
+        ("no_module", RefNotFound, "gives an int"),
         ("Residuel", RefNotFound, "has no `Residuel`"),
     ],
 )
@@ -109,7 +115,7 @@ def test_what_a_ref_cannot_be_is_told(name, error, told):
 def test_the_nearest_name_is_typed_out():
     with pytest.raises(RefNotFound) as caught:
         net("Residuel(4)")
-    assert caught.value.fix.endswith("torch_nets.py:Residual(4)")
+    assert caught.value.fix.endswith("torch_nets.py:Residual(4)'")
 
 
 def test_a_missing_file_and_a_missing_module_differ():
@@ -153,7 +159,7 @@ def test_wrapped_checkpoints_are_unwrapped(tmp_path, wrap):
         value.add_(1)
     torch.save(wrap(trained.state_dict()), tmp_path / "w.pth")
     fresh = net()
-    torch_weights.load_weights(fresh, torch_weights.read_state(tmp_path / "w.pth"), "w.pth")
+    torch_weights.load_weights(built(fresh), torch_weights.read_weights(tmp_path / "w.pth"))
     image = torch.randn(1, 3, 8, 8)
     assert torch.equal(fresh.eval()(image), trained.eval()(image))
 
@@ -162,14 +168,14 @@ def test_tensors_that_are_not_the_modules_are_told(tmp_path):
     state = {f"model.{key}": value for key, value in net().state_dict().items()} | {
         "criterion.weight": torch.ones(2)
     }
-    assert torch_weights.load_weights(net(), state, "w.pth").left_out == ("criterion.weight",)
+    assert torch_weights.load_weights(built(net()), Weights("w.pth", state)).left_out == ("criterion.weight",)
 
 
 def test_a_mismatch_lists_everything_with_the_nearest_names():
     state = {key.replace("stem", "steem"): value for key, value in net().state_dict().items()}
     state["head.weight"] = torch.zeros(7, 8)
     with pytest.raises(WeightsMismatch, match="2 missing, 2 unexpected, 1 of another shape") as caught:
-        torch_weights.load_weights(net(), state, "w.pth")
+        torch_weights.load_weights(built(net()), Weights("w.pth", state))
     assert "`stem.weight` (the file has `steem.weight`)" in str(caught.value.why)
     assert "`head.weight` [7, 8] where the module has [5, 8]" in str(caught.value.why)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from mlconv.convert.job import Converted, Job, Options
 from mlconv.formats import Format, ModelFile
-from mlconv.tensors import TensorSpec, parse_input
+from mlconv.input_grammar import parse_input
+from mlconv.tensors import TensorSpec
 
 ROOMY = 16  # what a dynamic axis other than the batch gets
 

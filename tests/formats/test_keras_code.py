@@ -110,3 +110,30 @@ def test_what_is_not_known_to_compute_is_refused_by_its_name(evil: dict[str, Any
 )
 def test_functions_that_compute_on_tensors_need_no_consent(harmless: dict[str, Any]) -> None:
     keras_code.assert_no_code(with_layers(harmless), "net.h5")
+
+
+def test_what_a_configuration_names_is_told_by_its_own_and_its_registered_name() -> None:
+    layer = {
+        "class_name": "Scale", "module": "net.layers", "registered_name": "mine>Scale",
+        "config": {"name": "s", "activation": {"class_name": "function", "module": "builtins", "config": "bent"}},
+    }  # fmt: skip
+    config = {
+        "class_name": "Sequential", "module": "keras", "registered_name": "Sequential", "config": {"layers": [layer]},
+        "compile_config": {"loss": {"class_name": "Loss", "module": "net.losses", "config": {}}},
+    }  # fmt: skip
+    assert set(keras_code.named(config)) == {
+        keras_code.Named("Sequential", "Sequential", "keras"),
+        keras_code.Named("Scale", "mine>Scale", "net.layers"),
+        keras_code.Named("bent", "bent", "builtins", is_function=True),
+    }
+    assert [str(named) for named in keras_code.named(config) if named.is_foreign] == [
+        "`Scale` (registered as `mine>Scale`)"
+    ]
+
+
+def test_keras_2_imports_no_module_for_a_class_that_is_given_under_the_name_it_looks_up() -> None:
+    config = {"class_name": "Net", "module": "theirs", "registered_name": "mine>Net", "config": {}}
+    assert keras_code.foreign_modules(config) == ["theirs"]
+    assert keras_code.foreign_modules(config, {"Net"}) == ["theirs"]
+    assert keras_code.foreign_modules(config, {"mine>Net"}) == []
+    assert keras_code.foreign_modules({**config, "registered_name": None}, {"Net"}) == ["theirs"]

@@ -129,7 +129,7 @@ def test_classes_of_the_author_s_own_are_told(tmp_path: Path) -> None:
     described = keras_file.describe(
         whole(tmp_path / "n.h5", {"class_name": "Sequential", "config": {"layers": [own]}})
     )
-    assert any("`Gate`" in note and "model.export" in note for note in described.notes)
+    assert any("`Gate`" in note and "--custom-objects" in note for note in described.notes)
 
 
 # ------------------------------------------------------------------ what it would run or reach

@@ -388,8 +388,8 @@ def test_an_input_that_indexes_tables_has_the_least_of_their_rows(tmp_path: Path
     weights = {"words": np.zeros((9, 2), np.float32), "kinds": np.zeros((2, 5), np.float32)}
     inputs = [value("ids", [3], TensorProto.INT32), value("free", [3], TensorProto.INT64), value("x", [7, 2])]
     proto = model(nodes, inputs, [value(name, None) for name in "abc"], weights)
-    assert onnx_file.value_ranges(proto) == {"ids": (0, 4)}
-    assert [spec.values for spec in told(proto, tmp_path).inputs] == [(0, 4), None, None]
+    assert onnx_file.value_ranges(proto) == {"ids": (0, 4), "free": (0, 6)}
+    assert [spec.values for spec in told(proto, tmp_path).inputs] == [(0, 4), (0, 6), None]
 
 
 # ------------------------------------------------------------------ external data

@@ -280,3 +280,31 @@ def test_what_tensorflow_saves_is_safe_until_it_reaches_out(tmp_path: Path) -> N
     assert saved_model.describe(models["plain"]).parameters == 6
     assert "SaveV2" in refused(models["saving"])
     assert "EagerPyFunc" in refused(models["python"])
+
+
+def test_a_folder_around_a_saved_model_says_which_to_name(tmp_path: Path) -> None:
+    from mlconv.errors import UnknownFormat
+    from mlconv.model import identify
+
+    (tmp_path / "export" / "inner").mkdir(parents=True)
+    (tmp_path / "export" / "inner" / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(UnknownFormat) as raised:
+        identify(str(tmp_path / "export"))
+    assert raised.value.fix == f"name the SavedModel inside: {tmp_path / 'export' / 'inner'}"
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked", "index"),
+    [
+        ([("train",), ("serve",)], None, 1),
+        ([("serve", "gpu"), ("serve",)], None, 1),
+        ([("serve", "gpu"), ("serve",)], "gpu", 0),
+        ([("serve", "gpu"), ("serve",)], "gpu+serve", 0),
+        ([("train",)], None, 0),
+        ([("train",), ()], "", 1),
+    ],
+)
+def test_a_graph_is_chosen_by_its_tags(tags: list[tuple[str, ...]], asked: str | None, index: int) -> None:
+    from mlconv.formats.saved_model import select_graph
+
+    assert select_graph(tags, asked, "model") == index

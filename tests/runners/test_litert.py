@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlconv.convert.job import Options
-from mlconv.errors import SourceDoesNotRun
+from mlconv.errors import UnsupportedOperator
 from mlconv.formats import ModelFile
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteRT warns of its own future
@@ -109,7 +109,7 @@ def test_a_quantized_input_tells_scale_and_zero_point(models: Path) -> None:
 
 
 def test_a_custom_operator_does_not_run(models: Path) -> None:
-    with pytest.raises(SourceDoesNotRun, match="does not load") as raised:
+    with pytest.raises(UnsupportedOperator, match="has the custom operator `Sinh`") as raised:
         _open(models / SINH)
     assert "custom op: Sinh" in str(raised.value.why)
 

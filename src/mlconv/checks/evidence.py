@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlconv.checks.parity import Array, Computes, OutputParity, Rule, compare
+from mlconv.pictures.record import Preprocessed
 from mlconv.runners.base import Runner
 from mlconv.tensors import TensorSpec
 
@@ -38,6 +39,7 @@ class Answers:
         data: ``random``, or the user's DATA.
         seed: Of random data.
         samples: How many samples the files hold.
+        preprocess: What was done to pictures, where DATA holds them.
     """
 
     reference: str
@@ -51,6 +53,7 @@ class Answers:
     seed: int = 0
     samples: int = 0
     notes: tuple[str, ...] = ()
+    preprocess: Preprocessed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Parity:
         ok: Every output is within its tolerance. True with ``informative`` False means that nothing was shown.
         computes: What the tolerance follows, a key of ``checks.parity.FACTOR``.
         notes: What a reader must know: samples left out, outputs that tell nothing.
+        preprocess: As ``Answers``.
     """
 
     ok: bool
@@ -74,6 +78,7 @@ class Parity:
     outputs: tuple[OutputParity, ...]
     notes: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
+    preprocess: Preprocessed | None = None
 
 
 def judge(
@@ -128,7 +133,7 @@ def summed(
     return Parity(
         all(row.ok for row in rows), any(row.informative for row in rows), answers.reference, candidate, answers.data,
         answers.seed, answers.samples, computes, tuple(rows), tuple(notes),
-        {ours: theirs for ours, theirs in names.items() if ours != theirs},
+        {ours: theirs for ours, theirs in names.items() if ours != theirs}, answers.preprocess,
     )  # fmt: skip
 
 

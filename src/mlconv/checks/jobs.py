@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ from typing import Any
 from mlconv import progress
 from mlconv.checks import samples as sampling
 from mlconv.checks.computes import computes_in
+from mlconv.checks.data import open_data
+from mlconv.checks.drawn import first_answer
 from mlconv.checks.evidence import Answers, CandidateDoesNotRun, judge, summed, without
 from mlconv.checks.parity import OutputParity
-from mlconv.checks.reference import refer, usual_sizes
+from mlconv.checks.ranges import axes_for, with_ranges
+from mlconv.checks.reference import refer, with_example_ranges
 from mlconv.convert.job import Options
 from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
 from mlconv.result import CheckLine
-from mlconv.runners.base import Runner
-from mlconv.tensors import TensorSpec, axes_of, show_shape, with_input_options
+from mlconv.runners.base import Feeds, Runner
+from mlconv.tensors import TensorSpec, show_shape, with_input_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +48,7 @@ def open_side(side: Side) -> Runner:
 
 def signature(runner: Runner, side: Side) -> tuple[TensorSpec, ...]:
     """The runner's inputs with the user's shapes, and the ranges that the file itself tells."""
-    return with_input_options(_with_file_ranges(runner.inputs, side.model), side.options.input)
-
-
-def _with_file_ranges(inputs: tuple[TensorSpec, ...], model: ModelFile) -> tuple[TensorSpec, ...]:
-    if model.format != "onnx" or not any(
-        spec.values is None and spec.dtype in ("int32", "int64") for spec in inputs
-    ):
-        return inputs
-    import onnx
-
-    from mlconv.formats.onnx_file import value_ranges
-
-    assert model.path is not None
-    ranges = value_ranges(onnx.load(model.path, load_external_data=False))
-    return tuple(replace(spec, values=spec.values or ranges.get(spec.name)) for spec in inputs)
+    return with_ranges(with_input_options(runner.inputs, side.options.input), side.model, runner)
 
 
 # ------------------------------------------------------------------ check
@@ -68,9 +57,14 @@ def _with_file_ranges(inputs: tuple[TensorSpec, ...], model: ModelFile) -> tuple
 def check(payload: Mapping[str, Any]) -> Any:
     """Payload: ``Side``. Result: check lines for loading and one run."""
     side = from_json(Side, payload)
-    lines = list(_structure(side.model))
+    return to_json(check_opened(side, lambda: open_side(side)))
+
+
+def check_opened(side: Side, opener: Callable[[], Runner], example: Feeds | None = None) -> list[CheckLine]:
+    """What ``check`` does, by an opener; ``example`` is run in the place of random inputs."""
+    lines = [*_structure(side.model), *_in_runtime(side)]
     try:
-        runner = open_side(side)
+        runner = opener()
     except Exception as error:
         from mlconv.errors import MlconvError
 
@@ -78,12 +72,10 @@ def check(payload: Mapping[str, Any]) -> Any:
             raise  # usage, an unsafe file, a missing package: no verdict on the model
         told = error.what if isinstance(error, MlconvError) else _line(error)
         why = f" ({error.why})" if isinstance(error, MlconvError) and error.why else ""
-        return to_json(
-            [*lines, CheckLine("load", False, told + why), CheckLine("run", None, "it does not load")]
-        )
+        return [*lines, CheckLine("load", False, told + why), CheckLine("run", None, "it does not load")]
     lines.append(CheckLine("load", True, runner.name))
-    lines.append(_run_once(runner, side))
-    return to_json(lines)
+    lines.append(_run_once(runner, side, example))
+    return lines
 
 
 def _structure(model: ModelFile) -> Sequence[CheckLine]:
@@ -99,23 +91,35 @@ def _structure(model: ModelFile) -> Sequence[CheckLine]:
     ]
 
 
-def _run_once(runner: Runner, side: Side) -> CheckLine:
+def _in_runtime(side: Side) -> list[CheckLine]:
+    """The file against the table of ``--runtime``."""
+    if side.options.runtime is None or side.model.path is None:
+        return []
+    from mlconv.runtimes.fit import findings
+
+    return [CheckLine(*finding) for finding in findings(side.model.path, side.options.runtime)]
+
+
+def _run_once(runner: Runner, side: Side, example: Feeds | None = None) -> CheckLine:
     import numpy as np
 
     specs = signature(runner, side)
-    axes = axes_of(specs, side.options.input)
+    axes = axes_for(runner, specs, side.options)
     strings = [spec.name for spec in specs if spec.dtype == "str"]
     if side.options.data is not None:
-        sample = sampling.load(side.options.data, specs, axes, 1)[0]
+        sample = next(open_data(replace(side.options, samples=1), specs, axes).samples)
+    elif example:
+        sample = sampling.Sample(dict(example), {})
     elif strings:
         return CheckLine("run", None, f"`{strings[0]}` takes strings; give --data")
     else:
         sample = None
     try:
         if sample is None:
-            sizes = usual_sizes(runner, specs, axes, side.options.seed)
-            sample = sampling.draw(specs, sizes, side.options.seed, 0, kind="unit")
-        outputs = {name: np.asarray(array) for name, array in runner.run(sample.feeds).items()}
+            found = first_answer(runner, specs, axes, side.options.seed)[1]
+        else:
+            found = runner.run(sample.feeds)
+        outputs = {name: np.asarray(array) for name, array in found.items()}
     except Exception as error:
         return CheckLine("run", False, _line(error))
     real = {name: array for name, array in outputs.items() if np.issubdtype(array.dtype, np.floating)}
@@ -141,26 +145,35 @@ def _line(error: Exception) -> str:
 def answers(payload: Mapping[str, Any]) -> Any:
     """Payload: ``{"side": Side, "folder": path}``. Result: ``Answers`` of the reference."""
     side = from_json(Side, payload["side"])
-    runner = open_side(side)
-    inputs = signature(runner, side)
+    return to_json(answers_of(open_side(side), side, Path(payload["folder"])))
+
+
+def answers_of(runner: Runner, side: Side, folder: Path, example: Feeds | None = None) -> Answers:
+    """The answers of a runner that is open; ``example`` is the first sample."""
+    inputs = with_example_ranges(signature(runner, side), example or {})
     progress.report(f"running {side.model.ref} in {runner.name}")
-    told = refer(runner, inputs, axes_of(inputs, side.options.input), side.options, Path(payload["folder"]))
-    return to_json(
-        Answers(runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
-                side.options.data or "random", side.options.seed, told.samples, told.notes)
+    axes = axes_for(runner, inputs, side.options)
+    told = refer(runner, inputs, axes, side.options, folder, example)
+    return Answers(
+        runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
+        side.options.data or "random", side.options.seed, told.samples, told.notes, told.preprocess,
     )  # fmt: skip
 
 
 def compare(payload: Mapping[str, Any]) -> Any:
     """Payload: ``{"side": Side, "answers": Answers, "pairs": [[ours, theirs]]}``. Result: ``Parity``."""
     side, told = from_json(Side, payload["side"]), from_json(Answers, payload["answers"])
-    runner = open_side(side)
+    return compare_opened(open_side(side), side, told, payload["pairs"])
+
+
+def compare_opened(runner: Runner, side: Side, told: Answers, wanted: Sequence[Sequence[str]]) -> Any:
+    """What ``compare`` does, with a runner that is open; ``wanted`` are pairs of output names."""
     computes = computes_in(side.model)
     fault = _input_fault(told.inputs, runner.inputs)
     if fault is not None:
         return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
     feeds, notes = _inputs(told.inputs, runner.inputs)
-    pairs, faults = _outputs(told.outputs, runner.outputs, [(a, b) for a, b in payload["pairs"]])
+    pairs, faults = _outputs(told.outputs, runner.outputs, [(a, b) for a, b in wanted])
     try:
         parity = judge(
             runner, told, pairs, feeds, computes=computes, atol=side.options.atol, rtol=side.options.rtol
@@ -170,7 +183,7 @@ def compare(payload: Mapping[str, Any]) -> Any:
         return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
     if computes != "fp32":
         notes.append(f"the candidate computes in {computes} and is held to that tolerance")
-    if [b for _, b in pairs] != [spec.name for spec in runner.outputs][: len(pairs)] and not payload["pairs"]:
+    if [b for _, b in pairs] != [spec.name for spec in runner.outputs][: len(pairs)] and not wanted:
         notes.append("the outputs stand in another order")
     for row in faults:
         parity = without(parity, row)

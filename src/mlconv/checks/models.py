@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlconv import registry, worker
+from mlconv.checks.data_options import assert_understood
 from mlconv.checks.parity_words import parity_verdict
 from mlconv.convert.job import Options
 from mlconv.convert.trust import assert_trusted
@@ -24,12 +25,13 @@ from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
 from mlconv.model import describe, identify
 from mlconv.result import Checked, CheckLine, Compared, Inspected
+from mlconv.runtimes.table import find
 
 
-def inspect_model(source: str, signature: str | None = None) -> Inspected:
+def inspect_model(source: str, signature: str | None = None, tag: str | None = None) -> Inspected:
     """What a file says of itself; nothing in it is run, and no framework is imported."""
     start = time.perf_counter()
-    description = describe(identify(source), signature)
+    description = describe(identify(source), signature, tag)
     return Inspected(source, to_json(description), time.perf_counter() - start)
 
 
@@ -43,14 +45,26 @@ def check_model(source: str, options: Options, limits: worker.Limits, listener: 
         MlconvError: What is no verdict on the model: it is missing, unsafe, of a format without a runtime here.
     """
     start = time.perf_counter()
+    assert_understood(options)
     model = identify(source)
-    _assert_used(options, [model])
-    side, spec = _side(model, options)
+    assert_used(options, [model])
+    warnings = _table_warnings(options)
+    side, spec = side_of(model, options)
     lines = _reading(model)
     with worker.start(limits, python=spec.interpreter(), preload=("numpy", *spec.needs[:1])) as started:
-        told = _run(started, "mlconv.checks.jobs:check", to_json(side), model, listener)
+        told = run_in(started, "mlconv.checks.jobs:check", to_json(side), model, listener)
     lines += [from_json(CheckLine, line) for line in told]
-    return Checked(source, model.format, tuple(lines), (), time.perf_counter() - start)
+    return Checked(source, model.format, tuple(lines), warnings, time.perf_counter() - start)
+
+
+def _table_warnings(options: Options) -> tuple[str, ...]:
+    """What is to be told of the table of ``--runtime``.
+
+    Raises:
+        UnknownRuntime: There is none.
+    """
+    warning = find(options.runtime).warning if options.runtime else None
+    return (warning,) if warning else ()
 
 
 def _reading(model: ModelFile) -> list[CheckLine]:
@@ -84,9 +98,10 @@ def compare_models(
         MlconvError: What is no verdict, such as a side that cannot be opened.
     """
     start = time.perf_counter()
+    assert_understood(options)
     ours, theirs = identify(reference), identify(candidate)
-    _assert_used(options, [ours, theirs])
-    (our_side, our_spec), (their_side, their_spec) = _side(ours, options), _side(theirs, options)
+    assert_used(options, [ours, theirs])
+    (our_side, our_spec), (their_side, their_spec) = side_of(ours, options), side_of(theirs, options)
     with (
         tempfile.TemporaryDirectory(prefix="mlconv-compare-") as folder,
         worker.start(
@@ -97,15 +112,15 @@ def compare_models(
             limits, python=our_spec.interpreter(), preload=("numpy", *our_spec.needs[:1])
         ) as first:
             payload = {"side": to_json(our_side), "folder": folder}
-            answers = _run(first, "mlconv.checks.jobs:answers", payload, ours, listener)
+            answers = run_in(first, "mlconv.checks.jobs:answers", payload, ours, listener)
         payload = {"side": to_json(their_side), "answers": answers, "pairs": list(pairs)}
-        parity = _run(second, "mlconv.checks.jobs:compare", payload, theirs, listener)
+        parity = run_in(second, "mlconv.checks.jobs:compare", payload, theirs, listener)
     return Compared(
-        reference, candidate, parity, tuple(parity["notes"]), time.perf_counter() - start, _verdict(parity)
+        reference, candidate, parity, tuple(parity["notes"]), time.perf_counter() - start, verdict(parity)
     )
 
 
-def _verdict(parity: dict[str, Any]) -> VerdictError | None:
+def verdict(parity: dict[str, Any]) -> VerdictError | None:
     failure = parity_verdict(parity)
     if failure is None:
         return None
@@ -124,13 +139,17 @@ def _verdict(parity: dict[str, Any]) -> VerdictError | None:
 # ------------------------------------------------------------------ both
 
 
+_STATE_DICTS = ("torch-weights", "torch-module")
 _TAKERS = {
-    "module": ("torch-weights",), "weights": ("torch-module",), "signature": ("saved-model", "tflite"),
-    "trust_pickle": ("torch-pickle", "torch-module", "torch-weights"), "trust_model": ("saved-model", "keras", "keras-h5", "tf-graph"),
+    "module": ("torch-weights",), "weights": ("torch-module",), "weights_prefix": _STATE_DICTS,
+    "signature": ("saved-model", "tflite"), "tag": ("saved-model",), "custom_objects": ("keras", "keras-h5", "saved-model"),
+    "trust_pickle": ("torch-pickle", *_STATE_DICTS), "trust_model": ("saved-model", "keras", "keras-h5", "tf-graph"),
+    "runtime": ("onnx", "ort"),
 }  # fmt: skip
+"""Options that open a model, or that hold it against something, and the formats to which they mean anything."""
 
 
-def _assert_used(options: Options, models: Sequence[ModelFile]) -> None:
+def assert_used(options: Options, models: Sequence[ModelFile]) -> None:
     """No option vanishes.
 
     Raises:
@@ -143,7 +162,7 @@ def _assert_used(options: Options, models: Sequence[ModelFile]) -> None:
                                     why=f"it is for {', '.join(takers)}", fix=f"leave --{name.replace('_', '-')} out")  # fmt: skip
 
 
-def _side(model: ModelFile, options: Options) -> tuple[Any, registry.RunnerSpec]:
+def side_of(model: ModelFile, options: Options) -> tuple[Any, registry.RunnerSpec]:
     """How to open a model here.
 
     Raises:
@@ -157,19 +176,16 @@ def _side(model: ModelFile, options: Options) -> tuple[Any, registry.RunnerSpec]
     if spec is None:
         raise WrongFormat(f"`{model.ref}` is {model.format}, which nothing here can run",
                           fix=f"mlconv inspect {model.ref} reads it without running it")  # fmt: skip
-    own = options
-    if model.format != "torch-weights":
-        own = replace(own, module=None)
-    if model.format != "torch-module":
-        own = replace(own, weights=None)
-    if model.format not in _TAKERS["signature"]:
-        own = replace(own, signature=None)
+    others = {
+        name: getattr(Options(), name) for name, takers in _TAKERS.items() if model.format not in takers
+    }
+    own = replace(options, **others)
     assert_trusted(model, own)
     registry.require(spec)
     return Side(model, own, spec.open), spec
 
 
-def _run(
+def run_in(
     started: worker.Worker, function: str, payload: Any, model: ModelFile, listener: worker.Listener
 ) -> Any:
     try:

@@ -1,39 +1,34 @@
-"""The source's own answers, at several sizes of its dynamic axes, and with the last bit of its inputs changed.
-
-A size that was baked in shows only at another size, and two axes that were confused only where they differ: the usual
-sizes differ from axis to axis, and then one axis at a time takes its least, a neighbouring and a large size.
-"""
+"""The source's own answers, on the user's data or on what is drawn, and with the last bit of its inputs changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlconv.checks import samples as sampling
+from mlconv.checks.data import open_data
+from mlconv.checks.drawn import answers as drawn_answers
+from mlconv.checks.drawn import run
 from mlconv.checks.samples import Sample
 from mlconv.convert.job import Options, Referenced
-from mlconv.errors import SourceDoesNotRun
-from mlconv.runners.base import Outputs, Runner
+from mlconv.errors import NotRepeatable, SourceDoesNotRun
+from mlconv.runners.base import Feeds, Outputs, Runner
 from mlconv.tensors import Axis, TensorSpec
-
-_LADDER = (8, 16, 32, 64, 128, 224, 256)
-"""Sizes that networks with several strides commonly take, tried where the usual small ones do not run."""
-
-_LARGE, _LESS_LARGE = 17, 4
-_LARGE_ELEMENTS = 1 << 21
-"""A large size is tried where all inputs together stay below this many elements, 8 MB of float32; else a lesser one."""
-
 
 _SAME_ANSWER = 1e-3  # of the range; threads that add in another order stay far below
 
 
 def refer(
-    runner: Runner, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], options: Options, folder: Path
-) -> Referenced:
+    runner: Runner, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], options: Options, folder: Path,
+    example: Feeds | None = None,
+) -> Referenced:  # fmt: skip
     """Run the source on its samples and leave inputs and outputs in ``folder``.
+
+    Args:
+        example: Inputs on which the source is known to run: the first sample, where the user named no data.
 
     Raises:
         SourceDoesNotRun: It cannot run on any.
@@ -45,7 +40,14 @@ def refer(
     shares: list[list[float]] = []
     noises: list[tuple[float, ...]] = []
     count = 0
-    for index, (sample, outputs) in enumerate(_answers(runner, inputs, axes, options, notes)):
+    data = None if options.data is None else open_data(options, inputs, axes)
+    answers = drawn_answers(runner, inputs, axes, options, notes)
+    if data is not None:
+        answers = ((sample, run(runner, sample)) for sample in data.samples)
+    if example and options.data is None:
+        fewer = replace(options, samples=options.samples - 1)
+        answers = _after_example(runner, example, drawn_answers(runner, inputs, axes, fewer, notes), notes)
+    for index, (sample, outputs) in enumerate(answers):
         path = folder / f"sample-{index:04d}.npz"
         arrays = {f"in{i}": sample.feeds[spec.name] for i, spec in enumerate(inputs)}
         arrays |= {f"out{i}": array for i, array in enumerate(outputs.values())}
@@ -66,7 +68,33 @@ def refer(
         _greatest(shares),
         tuple(noises),
         count,
-        tuple(dict.fromkeys(notes)),
+        tuple(dict.fromkeys([*notes, *(data.notes() if data else ())])),
+        data.told() if data else None,
+    )
+
+
+def _after_example(
+    runner: Runner, example: Feeds, drawn: Iterator[tuple[Sample, Outputs]], notes: list[str]
+) -> Iterator[tuple[Sample, Outputs]]:
+    """The example, then what is drawn: it shows something even where the source runs on nothing else."""
+    notes.append("the first sample is the example that was given")
+    sample = Sample(dict(example), {})
+    yield sample, run(runner, sample)
+    try:
+        yield from drawn
+    except SourceDoesNotRun as error:
+        notes.append(f"compared on the example alone: {error.what}{f' ({error.why})' if error.why else ''}")
+
+
+def with_example_ranges(inputs: Sequence[TensorSpec], example: Feeds) -> tuple[TensorSpec, ...]:
+    """Integers whose range nothing else tells are drawn from that of the example."""
+    return tuple(
+        replace(spec, values=(float(example[spec.name].min()), float(example[spec.name].max())))
+        if spec.values is None
+        and spec.dtype.startswith(("int", "uint"))
+        and np.size(example.get(spec.name, ()))
+        else spec
+        for spec in inputs
     )
 
 
@@ -74,7 +102,7 @@ def _assert_repeatable(runner: Runner, sample: Sample, outputs: Outputs) -> None
     """Nothing can be compared with a source that draws random numbers.
 
     Raises:
-        SourceDoesNotRun: It gives another answer to the same inputs.
+        NotRepeatable: It gives another answer to the same inputs.
     """
     again = runner.run(sample.feeds)
     for name, array in outputs.items():
@@ -82,7 +110,7 @@ def _assert_repeatable(runner: Runner, sample: Sample, outputs: Outputs) -> None
         if np.shape(array) != np.shape(again[name]) or _distance(array, again[name]) > _SAME_ANSWER * max(
             extent, 1e-30
         ):
-            raise SourceDoesNotRun(
+            raise NotRepeatable(
                 f"the source does not give the same answer twice: `{name}` changes from run to run",
                 why="it draws random numbers, or keeps a state",
                 fix="take the random operator or the state out of the model, or give --no-parity",
@@ -139,159 +167,3 @@ def _distance(a: Any, b: Any) -> float:
     with np.errstate(invalid="ignore"):
         apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return float(apart[np.isfinite(apart)].max(initial=0.0))
-
-
-# ------------------------------------------------------------------ sizes and values
-
-
-def _answers(
-    runner: Runner, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], options: Options, notes: list[str]
-) -> Iterator[tuple[Sample, Outputs]]:
-    if options.data is not None:
-        for sample in sampling.load(options.data, inputs, axes, options.samples):
-            yield sample, _run(runner, sample)
-        return
-    _tell_narrow_integers(inputs, notes)
-    usual = usual_sizes(runner, inputs, axes, options.seed)
-    plans = _plans(inputs, axes, usual, options.samples)
-    refused: list[str] = []
-    for index in range(options.samples):
-        sizes = plans[index % len(plans)]
-        try:
-            yield _random(runner, inputs, sizes, index, options, notes)
-        except SourceDoesNotRun as error:
-            if sizes == usual:
-                raise
-            changed = [f"{name}={size}" for name, size in sizes.items() if size != usual[name]]
-            refused.append(f"{', '.join(changed)} ({error.why})")
-            yield _random(runner, inputs, usual, index, options, notes)
-    if refused:
-        notes.append(
-            f"the source itself does not run at {'; '.join(dict.fromkeys(refused))}: nothing was compared there"
-        )
-
-
-def _tell_narrow_integers(inputs: Sequence[TensorSpec], notes: list[str]) -> None:
-    narrow = [spec.name for spec in inputs if sampling.is_narrow(spec)]
-    if narrow:
-        told = ", ".join(f"`{name}`" for name in narrow)
-        notes.append(
-            f"{told} took 0 and 1 alone, since nothing tells the range: --input {narrow[0]}=...:int64[0..N]"
-        )
-
-
-def usual_sizes(
-    runner: Runner, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], seed: int
-) -> dict[str, int]:
-    """Sizes that the source runs at: different ones for each axis, else equal ones, else those of the ladder.
-
-    Raises:
-        SourceDoesNotRun: None of them runs; told with what the source says of the first.
-    """
-    if not axes:
-        return {}
-    first: Exception | None = None
-    for sizes in _candidates(axes):
-        try:
-            runner.run(sampling.draw(inputs, sizes, seed, 0).feeds)
-        except Exception as error:  # whatever the framework raises means: not at this size
-            first = first or error
-            continue
-        return sizes
-    assert first is not None
-    raise SourceDoesNotRun(
-        f"the source does not run in {runner.name} on random inputs", why=_line(first),
-        fix="--data with inputs that it takes, or --input NAME=DIM,...:DTYPE[LO..HI] with their shapes and range",
-    ) from first  # fmt: skip
-
-
-def _candidates(axes: Mapping[str, Axis]) -> Iterator[dict[str, int]]:
-    default = {name: axis.sizes()[0] for name, axis in axes.items()}
-    free = [name for name, axis in axes.items() if _is_free(axis)]
-    yield default | {name: 2 + 3 * number for number, name in enumerate(free)}
-    yield default
-    for size in _LADDER:
-        yield default | dict.fromkeys(free[1:], size)
-        yield default | dict.fromkeys(free, size)
-
-
-def _is_free(axis: Axis) -> bool:
-    return axis.high is None and axis.default is None
-
-
-def _plans(
-    inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], usual: dict[str, int], samples: int
-) -> list[dict[str, int]]:
-    """The usual sizes, then those with one axis changed; the usual ones again at the end, so that two samples agree in shape."""
-    changed = [
-        usual | {name: size}
-        for turn in range(3)
-        for name, axis in axes.items()
-        if (size := _other_sizes(inputs, axis, usual)[turn]) != usual[name]
-    ]
-    distinct = [dict(pairs) for pairs in dict.fromkeys(tuple(plan.items()) for plan in changed)]
-    return [usual, *distinct[: max(samples - 2, 1)], usual]
-
-
-def _other_sizes(inputs: Sequence[TensorSpec], axis: Axis, usual: dict[str, int]) -> tuple[int, int, int]:
-    """The least, a large (or the greatest) and the next size of an axis."""
-    size = usual[axis.name]
-    following = size + axis.step if axis.high is None or size + axis.step <= axis.high else axis.low
-    if axis.high is not None:
-        return axis.low, axis.high, following
-    steps = [axis.step * (-(-large // axis.step)) for large in (_LARGE, _LESS_LARGE)]
-    large = max(
-        size + axis.step,
-        steps[0] if _elements(inputs, usual | {axis.name: steps[0]}) <= _LARGE_ELEMENTS else steps[1],
-    )
-    return axis.low, large, following
-
-
-def _elements(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
-    return sum(int(np.prod(sampling.static_shape(spec, sizes))) for spec in inputs)
-
-
-def _random(
-    runner: Runner,
-    inputs: Sequence[TensorSpec],
-    sizes: dict[str, int],
-    index: int,
-    options: Options,
-    notes: list[str],
-) -> tuple[Sample, Outputs]:
-    """Sample and answers; from 0..1 instead where the source is not finite on values beyond."""
-    sample = sampling.draw(inputs, sizes, options.seed, index)
-    if sample.kind == "unit":
-        return sample, _run(runner, sample)
-    try:
-        outputs = _run(runner, sample)
-        if _finite(outputs):
-            return sample, outputs
-    except SourceDoesNotRun:  # a source may refuse values beyond 0..1; that it runs at this size is seen next
-        pass
-    notes.append(
-        f"the source is not finite on some values beyond 0..1 ({sample.kind}); such samples were drawn from 0..1"
-    )
-    sample = sampling.draw(inputs, sizes, options.seed, index, kind="unit")
-    return sample, _run(runner, sample)
-
-
-def _run(runner: Runner, sample: Sample) -> Outputs:
-    try:
-        return runner.run(sample.feeds)
-    except Exception as error:
-        shapes = ", ".join(f"`{name}` {list(np.shape(array))}" for name, array in sample.feeds.items())
-        raise SourceDoesNotRun(
-            f"the source does not run in {runner.name} on {shapes or 'no inputs'}", why=_line(error),
-            fix="--data with inputs that it takes, or --input NAME=DIM,...:DTYPE[LO..HI] with their shapes and range",
-        ) from error  # fmt: skip
-
-
-def _finite(outputs: Outputs) -> bool:
-    arrays = [np.asarray(array) for array in outputs.values()]
-    return all(bool(np.isfinite(array).all()) for array in arrays if np.issubdtype(array.dtype, np.floating))
-
-
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:240] if lines else 'without a message'}"

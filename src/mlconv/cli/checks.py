@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from mlconv.cli import options as o
 from mlconv.cli.terminal import Session
-from mlconv.convert.job import Options
 from mlconv.errors import BadUsage, CheckFailed, OptionNotAccepted
 from mlconv.result import Checked
 
@@ -28,13 +28,19 @@ def register(app: typer.Typer) -> None:
         "inspect", help="Tell format, signature, operators, parameters, MACs and provenance; run nothing."
     )(inspect)
     app.command("check", help="Tell whether a model is sound: structure, loads in its runtime, runs once.")(
-        check
+        o.grouped(check)
     )
-    app.command("compare", help="Run two models on the same inputs and tell whether they agree.")(compare)
+    app.command("compare", help="Run two models on the same inputs and tell whether they agree.")(
+        o.grouped(compare)
+    )
 
 
 def inspect(
-    ctx: typer.Context, model: o.Model, signature: o.Signature = None, module: o.Module = None
+    ctx: typer.Context,
+    model: o.Model,
+    signature: o.Signature = None,
+    tag: o.Tag = None,
+    module: o.Module = None,
 ) -> int:
     from mlconv.checks.models import inspect_model
 
@@ -42,7 +48,7 @@ def inspect(
     if module is not None:
         raise OptionNotAccepted("`--module` means nothing to inspect yet", why="it would have to run the module",
                                 fix=f"mlconv check {model} --module {module} runs it")  # fmt: skip
-    inspected = inspect_model(model, signature)
+    inspected = inspect_model(model, signature, tag)
     if session.json:
         session.document(inspected.to_json())
     else:
@@ -50,29 +56,13 @@ def inspect(
     return 0
 
 
-def check(
-    ctx: typer.Context,
-    model: o.Model,
-    input: o.Input = None,
-    signature: o.Signature = None,
-    module: o.Module = None,
-    weights: o.Weights = None,
-    trust_pickle: o.TrustPickle = False,
-    trust_model: o.TrustModel = False,
-    data: o.Data = None,
-    seed: o.Seed = 0,
-    timeout: o.Timeout = 1800.0,
-    memory: o.Memory = None,
-) -> int:
+def check(ctx: typer.Context, model: o.Model, of_source: o.SourceOptions, runtime: o.Runtime = None) -> int:
     from mlconv.checks.models import check_model
 
     session: Session = ctx.obj
-    wanted = Options(
-        input=o.inputs(input), signature=signature, module=module, weights=weights, trust_pickle=trust_pickle,
-        trust_model=trust_model, data=data, seed=seed,
-    )  # fmt: skip
+    wanted = replace(of_source.options(), runtime=runtime)
     with session.progress() as progress:
-        checked = check_model(model, wanted, o.limits(timeout, memory), progress)
+        checked = check_model(model, wanted, of_source.limits(), progress)
     if session.json:
         session.document(checked.to_json())
     else:
@@ -94,6 +84,9 @@ def check_failure(checked: Checked) -> CheckFailed:
         if mendable
         else "mend in the source what is said above"
     )
+    unfit = [line.name.partition(":")[0] for line in checked.checks if ": " in line.name and line.ok is False]
+    if unfit and checked.format == "onnx":
+        fix = f"mlconv onnx {checked.ref} --runtime {'=='.join(unfit[0].split())} writes one that fits where it can"
     return CheckFailed(
         f"`{checked.ref}` is not sound: {', '.join(dict.fromkeys(failed))} failed", why=why, fix=fix
     )
@@ -103,32 +96,18 @@ def compare(
     ctx: typer.Context,
     reference: Reference,
     candidate: Candidate,
-    input: o.Input = None,
+    of_source: o.SourceOptions,
     outputs: Pairs = None,
-    signature: o.Signature = None,
-    module: o.Module = None,
-    weights: o.Weights = None,
-    trust_pickle: o.TrustPickle = False,
-    trust_model: o.TrustModel = False,
-    data: o.Data = None,
     samples: o.Samples = 8,
-    seed: o.Seed = 0,
     atol: o.Atol = None,
     rtol: o.Rtol = None,
-    timeout: o.Timeout = 1800.0,
-    memory: o.Memory = None,
 ) -> int:
     from mlconv.checks.models import compare_models
 
     session: Session = ctx.obj
-    wanted = Options(
-        input=o.inputs(input), signature=signature, module=module, weights=weights, trust_pickle=trust_pickle,
-        trust_model=trust_model, data=data, samples=samples, seed=seed, atol=atol, rtol=rtol,
-    )  # fmt: skip
+    wanted = replace(of_source.options(), samples=samples, atol=atol, rtol=rtol)
     with session.progress() as progress:
-        compared = compare_models(
-            reference, candidate, wanted, _pairs(outputs), o.limits(timeout, memory), progress
-        )
+        compared = compare_models(reference, candidate, wanted, _pairs(outputs), of_source.limits(), progress)
     if session.json:
         session.document(compared.to_json())
         return 0 if compared.ok else 1

@@ -1,6 +1,8 @@
-"""`mlconv onnx`."""
+"""`mlconv onnx` and `mlconv ort`."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import typer
 
@@ -15,52 +17,57 @@ def register(app: typer.Typer) -> None:
     """Add the converting commands."""
     app.command(
         "onnx", help="Convert a PyTorch, TensorFlow, Keras, TFLite or ONNX model to ONNX, and prove it."
-    )(onnx)
+    )(o.grouped(onnx))
+    app.command(
+        "ort", help="Convert the same models to the ORT format of onnxruntime's smaller builds, and prove it."
+    )(o.grouped(ort))
 
 
 def onnx(
     ctx: typer.Context,
     source: o.Source,
-    output: o.Output = None,
-    force: o.Force = False,
-    input: o.Input = None,
-    outputs: o.Outputs = None,
-    signature: o.Signature = None,
-    module: o.Module = None,
-    weights: o.Weights = None,
-    trust_pickle: o.TrustPickle = False,
-    trust_model: o.TrustModel = False,
+    of_source: o.SourceOptions,
+    of_conversion: o.ConversionOptions,
     opset: o.Opset = None,
-    precision: o.PrecisionOption = "fp32",
-    optimize: o.Optimize = True,
-    quantize: o.Quantize = "none",
-    dequantize: o.Dequantize = False,
-    layout: o.Layout = None,
-    metadata: o.Metadata = None,
-    data: o.Data = None,
-    samples: o.Samples = 8,
-    seed: o.Seed = 0,
-    atol: o.Atol = None,
-    rtol: o.Rtol = None,
-    no_parity: o.Parity = False,
-    write_anyway: o.WriteAnyway = False,
-    via: o.Via = None,
-    timeout: o.Timeout = 1800.0,
-    memory: o.Memory = None,
+    runtime: o.Runtime = None,
+) -> int:
+    wanted = replace(of_source.options(), opset=opset, runtime=runtime)
+    return _convert(ctx.obj, source, "onnx", of_conversion.over(wanted), of_source, of_conversion)
+
+
+def ort(
+    ctx: typer.Context,
+    source: o.Source,
+    of_source: o.SourceOptions,
+    of_conversion: o.ConversionOptions,
+    opset: o.Opset = None,
+    runtime: o.Runtime = None,
+    target_platform: o.TargetPlatform = None,
+    type_reduction: o.TypeReduction = False,
+) -> int:
+    wanted = replace(
+        of_source.options(),
+        opset=opset,
+        runtime=runtime,
+        target_platform=target_platform,
+        type_reduction=type_reduction,
+    )
+    return _convert(ctx.obj, source, "ort", of_conversion.over(wanted), of_source, of_conversion)
+
+
+def _convert(
+    session: Session,
+    source: str,
+    target: str,
+    options: Options,
+    of_source: o.SourceOptions,
+    asked: o.ConversionOptions,
 ) -> int:
     from mlconv.convert.pipeline import Call, convert
 
-    session: Session = ctx.obj
-    wanted = Options(
-        input=o.inputs(input), outputs=o.names(outputs), signature=signature, module=module, weights=weights,
-        trust_pickle=trust_pickle, trust_model=trust_model, precision=o.precision(precision), quantize=quantize,
-        dequantize=dequantize, layout=tuple(layout or ()), optimize=optimize, opset=opset,
-        metadata=o.pairs(metadata, "--metadata"), data=data, samples=samples, seed=seed, atol=atol, rtol=rtol,
-        parity=not no_parity,
-    )  # fmt: skip
     with session.progress() as progress:
-        call = Call(output, force, via, write_anyway, o.limits(timeout, memory), progress)
-        conversion = convert(source, "onnx", wanted, call)
+        call = Call(asked.output, asked.force, asked.via, asked.write_anyway, of_source.limits(), progress)
+        conversion = convert(source, target, options, call)
     return show(session, conversion)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from mlconv.convert.job import Precision
-from mlconv.errors import BadInputOption, BadUsage
-from mlconv.tensors import InputOption, parse_input
+from mlconv.convert.job import Options, Precision
+from mlconv.errors import BadUsage
+from mlconv.input_grammar import parse_inputs
+from mlconv.tensors import InputOption
 from mlconv.worker import Limits
 
 
@@ -16,10 +21,19 @@ def _option(*names: str, help: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, **more)
 
 
-EVIDENCE, LIMITS = "evidence", "limits"
-
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A model file or folder, or FILE.py:CALLABLE.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model file or folder, or FILE.py:CALLABLE.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A model file or folder, or a REF: MODULE_OR_FILE.py:NAME[(literal arguments)].",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model file or folder, or a REF: MODULE_OR_FILE.py:NAME[(literal arguments)]."
+    ),
+]
 Output = Annotated[
     str | None,
     _option(
@@ -38,12 +52,24 @@ Outputs = Annotated[
 Signature = Annotated[
     str | None, _option("--signature", metavar="NAME", help="Entry point of a SavedModel or TFLite file.")
 ]
+Tag = Annotated[str | None, _option("--tag", metavar="NAME", help="Graph of a SavedModel that has several.")]
 Module = Annotated[
-    str | None,
-    _option("--module", metavar="FILE.py:CALLABLE", help="The network that a state dict belongs to."),
+    str | None, _option("--module", metavar="REF", help="The network that a state dict belongs to.")
 ]
 Weights = Annotated[
-    str | None, _option("--weights", metavar="FILE", help="A state dict for a FILE.py:CALLABLE source.")
+    str | None, _option("--weights", metavar="FILE", help="A state dict for a source that is a REF.")
+]
+WeightsPrefix = Annotated[
+    str | None,
+    _option("--weights-prefix", metavar="P", help="Take the tensors whose names begin with P, without it."),
+]
+CustomObjects = Annotated[
+    str | None,
+    _option(
+        "--custom-objects",
+        metavar="FILE.py|MODULE",
+        help="Keras layers of your own. Naming it is the consent to run it.",
+    ),
 ]
 TrustPickle = Annotated[
     bool, _option("--trust-pickle", help="Load pickles of this file. They can run any code.")
@@ -76,6 +102,23 @@ Opset = Annotated[
     int | None,
     _option("--opset", metavar="N", help="Opset of the artifact; default 18, an ONNX source keeps its own."),
 ]
+Runtime = Annotated[
+    str | None,
+    _option(
+        "--runtime",
+        metavar="NAME==VERSION",
+        help="Where the artifact shall run, such as onnxruntime==1.17: opset and IR version that it loads.",
+    ),
+]
+TargetPlatform = Annotated[
+    str | None,
+    _option(
+        "--target-platform", metavar="amd64|arm", help="Where it shall run; default: a machine like this."
+    ),
+]
+TypeReduction = Annotated[
+    bool, _option("--type-reduction", help="List the types of each operator too, for a smaller runtime.")
+]
 Metadata = Annotated[
     list[str] | None,
     _option("--metadata", metavar="KEY=VALUE", help="Embed in the artifact and the record. Repeatable."),
@@ -83,7 +126,18 @@ Metadata = Annotated[
 Data = Annotated[
     str | None,
     _option(
-        "--data", metavar="DATA", help="Inputs for parity: FILE.npz, a folder of them, or FILE.py:CALLABLE."
+        "--data",
+        metavar="DATA",
+        help="Inputs: FILE.npz, a folder of such, a folder of pictures with --preprocess, or FILE.py:CALLABLE.",
+    ),
+]
+Preprocess = Annotated[
+    str | None,
+    _option(
+        "--preprocess",
+        metavar="PREPROCESS",
+        help="How pictures become inputs: imagenet, 0..1, -1..1, yolo, stages such as resize=256,crop=224,scale=1/255, "
+        "or FILE.py:CALLABLE.",
     ),
 ]
 Samples = Annotated[int, _option("--samples", metavar="N", min=1, help="How many samples to compare.")]
@@ -120,25 +174,104 @@ Memory = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What opens a source and feeds it: the options of every command that runs one."""
+
+    input: Input = None
+    signature: Signature = None
+    tag: Tag = None
+    module: Module = None
+    weights: Weights = None
+    weights_prefix: WeightsPrefix = None
+    custom_objects: CustomObjects = None
+    trust_pickle: TrustPickle = False
+    trust_model: TrustModel = False
+    data: Data = None
+    preprocess: Preprocess = None
+    seed: Seed = 0
+    timeout: Timeout = 1800.0
+    memory: Memory = None
+
+    def options(self) -> Options:
+        return Options(
+            input=inputs(self.input), signature=self.signature, tag=self.tag, module=self.module, weights=self.weights,
+            weights_prefix=self.weights_prefix, custom_objects=self.custom_objects, trust_pickle=self.trust_pickle,
+            trust_model=self.trust_model, data=self.data, preprocess=self.preprocess, seed=self.seed,
+        )  # fmt: skip
+
+    def limits(self) -> Limits:
+        return limits(self.timeout, self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionOptions:
+    """What every converting command takes beyond that."""
+
+    output: Output = None
+    force: Force = False
+    outputs: Outputs = None
+    precision: PrecisionOption = "fp32"
+    optimize: Optimize = True
+    quantize: Quantize = "none"
+    dequantize: Dequantize = False
+    layout: Layout = None
+    metadata: Metadata = None
+    samples: Samples = 8
+    atol: Atol = None
+    rtol: Rtol = None
+    no_parity: Parity = False
+    write_anyway: WriteAnyway = False
+    via: Via = None
+
+    def over(self, options: Options) -> Options:
+        """The options of a source with these laid over them."""
+        return replace(
+            options, outputs=names(self.outputs), precision=precision(self.precision), optimize=self.optimize,
+            quantize=self.quantize, dequantize=self.dequantize, layout=tuple(self.layout or ()),
+            metadata=pairs(self.metadata, "--metadata"), samples=self.samples, atol=self.atol, rtol=self.rtol,
+            parity=not self.no_parity,
+        )  # fmt: skip
+
+
+def grouped(command: Callable[..., int]) -> Callable[..., int]:
+    """A command as typer shall see it: each parameter that is a group of options becomes one parameter a field."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind) and name != "return"}
+    shown: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            shown.append(parameter.replace(annotation=hints[name]))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        shown += [
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name]
+            )
+            for f in fields(groups[name])
+        ]
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> int:
+        whole = {
+            name: kind(**{f.name: given.pop(f.name) for f in fields(kind)})  # type: ignore[operator]
+            for name, kind in groups.items()
+        }
+        return command(**given, **whole)
+
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shown]
+    expanded.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in keyword_only}
+    return expanded
+
+
 def inputs(texts: list[str] | None) -> tuple[InputOption, ...]:
     """The values of `--input`.
 
     Raises:
-        BadInputOption: One is not of the option's grammar, or two name the same input.
+        BadInputOption: One is not of the option's grammar, or two contradict each other.
     """
-    found: list[InputOption] = []
-    for text in texts or ():
-        try:
-            option = parse_input(text)
-        except ValueError as error:
-            raise BadInputOption(
-                f"--input {text}: {error}", fix="--input NAME=1,3,224,224 or NAME=batch,3,224,224:float32"
-            ) from error
-        if option.name is not None and option.name in {other.name for other in found}:
-            raise BadInputOption(f"--input names `{option.name}` twice", why="enumerated shapes exist in Core ML alone",
-                                 fix=f"one --input {option.name}=...; a named axis takes any size")  # fmt: skip
-        found.append(option)
-    return tuple(found)
+    return parse_inputs(texts or ())
 
 
 def pairs(texts: list[str] | None, flag: str) -> tuple[tuple[str, str], ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlconv.formats import ModelFile
+from mlconv.pictures.record import Preprocessed
 from mlconv.tensors import Axis, InputOption, TensorSpec
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ class Options:
     input: tuple[InputOption, ...] = ()
     outputs: tuple[str, ...] = ()
     signature: str | None = None
+    tag: str | None = None
     module: str | None = None
     weights: str | None = None
+    weights_prefix: str | None = None
+    custom_objects: str | None = None
     trust_pickle: bool = False
     trust_model: bool = False
     precision: Precision = "fp32"
@@ -33,10 +37,14 @@ class Options:
     image: tuple[str, ...] = ()
     labels: str | None = None
     target_isa: str | None = None
+    target_platform: str | None = None
+    type_reduction: bool = False
     optimize: bool = True
     opset: int | None = None
+    runtime: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     data: str | None = None
+    preprocess: str | None = None
     samples: int = 8
     seed: int = 0
     atol: float | None = None
@@ -76,6 +84,7 @@ class Converted:
         warnings: One sentence each.
         weights: Where a module's parameters came from; None where the source holds them itself.
         axes: The ranges of dynamic axes that the source itself tells; ``--input`` overrides them.
+        example: An array by input name, where the source came with inputs on which it is known to run.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -86,6 +95,7 @@ class Converted:
     warnings: list[str] = field(default_factory=list)
     weights: str | None = None
     axes: dict[str, Axis] = field(default_factory=dict)
+    example: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class Referenced:
         noise: Of each sample and output, how far it moved when the last bit of the floating-point inputs did.
         samples: How many samples the files hold; a row of the user's data is one.
         notes: What was left out, in words.
+        preprocess: What was done to pictures; None where the user gave none.
     """
 
     runner: str
@@ -109,6 +120,7 @@ class Referenced:
     noise: tuple[tuple[float, ...], ...] = ()
     samples: int = 0
     notes: tuple[str, ...] = ()
+    preprocess: Preprocessed | None = None
 
 
 @dataclass(frozen=True, slots=True)

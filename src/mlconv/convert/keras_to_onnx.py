@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlconv.convert.job import Converted, Job, Options
+from mlconv.convert.tensorflow_import import text_layers
 from mlconv.convert.tensorflow_import.graph import (
     PACKAGES,
     Frozen,
@@ -21,9 +22,10 @@ from mlconv.convert.tensorflow_import.graph import (
     laid_over,
 )
 from mlconv.convert.tensorflow_import.keras_files import KerasModel, load
+from mlconv.convert.tensorflow_import.keras_inputs import with_inputs
 from mlconv.convert.tensorflow_import.signature import Port, chosen
 from mlconv.convert.tensorflow_import.words import decisive_line
-from mlconv.errors import ConverterFailed, ShapesNeeded, UnsupportedType, listed
+from mlconv.errors import ConverterFailed, UnsupportedOperator, UnsupportedType, listed
 from mlconv.formats import ModelFile
 from mlconv.runners.base import Runner
 from mlconv.runners.tensorflow import (
@@ -40,13 +42,18 @@ from mlconv.tensors import TensorSpec, show_shape
 
 def run(job: Job) -> Converted:
     """Convert a Keras file."""
-    keras = load(job.source, job.options, job.scratch)
+    keras = with_inputs(load(job.source, job.options, job.scratch), job.options)
     return convert_model(keras, job)
 
 
 def open_runner(model: ModelFile, options: Options) -> Runner:
     with tempfile.TemporaryDirectory() as scratch:
-        keras = load(model, options, Path(scratch))
+        keras = with_inputs(load(model, options, Path(scratch)), options)
+    return runner_of(keras, options)
+
+
+def runner_of(keras: KerasModel, options: Options) -> Runner:
+    """A model that is loaded as a runner."""
     inputs, outputs = signature(keras)
     ports = laid_over([Port(spec.name, spec) for spec in inputs], options)
     return _runner(keras, tuple(port.spec for port in ports), outputs)
@@ -64,7 +71,10 @@ def convert_model(keras: KerasModel, job: Job) -> Converted:
             f"Keras cannot export `{job.source.ref}` at the shapes {', '.join(f'{port.spec.name}={show_shape(port.spec.shape)}' for port in ports)}",
             why=decisive_line(error), fix="--input NAME=1,... with fixed sizes",
         ) from error  # fmt: skip
-    inputs, outputs = convert_frozen(frozen, job)
+    try:
+        inputs, outputs = convert_frozen(frozen, job)
+    except UnsupportedOperator as error:
+        raise text_layers.explained(keras, job.source.ref, error) from error
     warnings = [*keras.warnings, *_state_told(keras.model)]
     return Converted(
         inputs,
@@ -80,13 +90,9 @@ def signature(keras: KerasModel) -> tuple[tuple[TensorSpec, ...], tuple[TensorSp
     """Inputs in the model's order, and outputs by their keys, else by the layers that make them.
 
     Raises:
-        ShapesNeeded: The model was never built on inputs.
         UnsupportedType: An input is ragged or sparse.
     """
     model = keras.model
-    if not getattr(model, "inputs", None):
-        raise ShapesNeeded(f"`{model.name}` does not tell the shapes of its inputs", why="it is a model of its own class, saved without a build",
-                           fix="export it where its class is defined: model.export(folder), and convert the folder")  # fmt: skip
     odd = [
         tensor.name
         for tensor in model.inputs
@@ -208,7 +214,7 @@ def _runner(keras: KerasModel, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
         for variable, value in state:
             variable.assign(value)
         return dict(
-            zip(names, call([tf.constant(array, dtypes[name]) for name, array in feeds.items()]), strict=True)
+            zip(names, call([tf.convert_to_tensor(array, dtypes[name]) for name, array in feeds.items()]), strict=True)
         )
 
     return TensorFlowRunner("keras-cpu", inputs, outputs, run_once)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import onnx
 import onnx_ir as ir
 
 from mlconv.checks.onnx_faults import unknown_operators
@@ -20,7 +21,8 @@ from mlconv.convert.onnx_graph.file import load, save
 from mlconv.convert.onnx_graph.outputs import cut
 from mlconv.convert.onnx_graph.repair import repaired
 from mlconv.convert.onnx_graph.versions import assert_supported, set_versions
-from mlconv.errors import SourceDoesNotRun, UnsupportedOperator, listed
+from mlconv.errors import InvalidGraph, OutdatedPackage, SourceDoesNotRun, UnsupportedOperator, listed
+from mlconv.messages import Scene, onnxruntime_words, recognised
 from mlconv.runners.base import Runner
 from mlconv.runners.onnx_reference import OnnxReference
 from mlconv.runners.onnx_session import OnnxSession, decisive, onnxruntime_limits
@@ -33,6 +35,7 @@ def run(job: Job) -> Converted:
     Raises:
         Corrupt, PathEscape, ExternalDataMissing: The source cannot be read.
         UnsupportedOpset, UnknownInput, BadInputOption, UnknownOutput: An option does not fit it.
+        InvalidGraph: Its types, shapes or values contradict each other.
         UnsupportedOperator: Operators that nothing defines; the message names all of them.
         OpsetOutOfReach: Operators without a form at the opset.
         SourceDoesNotRun: Neither onnxruntime nor onnx's reference evaluator runs the source.
@@ -41,6 +44,7 @@ def run(job: Job) -> Converted:
     if options.opset is not None:
         assert_supported(options.opset, limits[0])
     source = load(path)
+    _assert_made(source, job.source.ref)
     model, warnings = repaired(cut(source, options.outputs))
     model = canonical(model)
     _assert_known_operators(model, job.source.ref)
@@ -74,6 +78,11 @@ def _reference(job: Job, source: ir.Model, model: ir.Model, warnings: list[str])
         return OnnxSession(path)
     except Exception as error:  # onnxruntime's exceptions share no base class
         refused, cause = decisive(error), error
+    known = recognised(refused, Scene(job.source.ref), onnxruntime_words.LOAD)
+    if isinstance(known, InvalidGraph) and not _loads(model, job.scratch / "repaired.onnx"):
+        raise known from cause
+    if isinstance(known, OutdatedPackage) and model.opset_imports.get("", 0) > onnx.defs.onnx_opset_version():
+        raise known from cause
     try:
         reference = OnnxReference(ir.to_proto(model))
     except Exception as error:  # the evaluator names what it lacks by whatever exception is at hand
@@ -85,6 +94,30 @@ def _reference(job: Job, source: ir.Model, model: ir.Model, warnings: list[str])
         f"onnxruntime does not load the source ({refused}); onnx's reference evaluator ran it instead"
     )
     return reference
+
+
+def _loads(model: ir.Model, path: Path) -> bool:
+    save(model, path)
+    try:
+        OnnxSession(path).close()
+    except Exception:  # as above
+        return False
+    return True
+
+
+def _assert_made(model: ir.Model, ref: str) -> None:
+    """Every value that is read must come from somewhere."""
+    read = [value for node in model.graph.all_nodes() for value in node.inputs if value is not None]
+    loose = [
+        value.name or "?"
+        for value in (*read, *model.graph.outputs)
+        if value.producer() is None and not value.is_graph_input() and not value.is_initializer()
+    ]
+    if loose:
+        raise InvalidGraph(
+            f"the graph of `{ref}` is not valid: nothing makes {listed(list(dict.fromkeys(loose)))}",
+            fix="export it again with the tool that made it; mlconv check shows every fault",
+        )
 
 
 def _with_shapes(outputs: tuple[TensorSpec, ...], model: ir.Model) -> tuple[TensorSpec, ...]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlconv.convert.job import Options
+from mlconv.convert.live import Live
 from mlconv.errors import Unreadable
 from mlconv.formats import ModelFile, onnx_file, refs
 from mlconv.formats import weights as state_dicts
 from mlconv.output import digest, size
+from mlconv.pictures import folder
+from mlconv.pictures.grammar import is_function
+
+_PICTURES_SEEN = 1000
+"""Pictures that an output is held against, the first that are fed: each costs a look at the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class Reads:
         others: What else the model is made of: external data, the Python file of ``--module``.
         evidence: What is read and does not make the model: ``--data``, ``--labels``.
         identity: SHA-256 of where the source lies. It names the place without telling it: records travel.
+        parameters: SHA-256 of the parameters of a live model, which lie in no file.
     """
 
     model: Path | None
@@ -32,6 +39,7 @@ class Reads:
     others: tuple[Path, ...]
     evidence: tuple[Path, ...]
     identity: str
+    parameters: str | None = None
 
     @property
     def source(self) -> tuple[Path, ...]:
@@ -78,10 +86,19 @@ def reads(model: ModelFile, options: Options) -> Reads:
         others += onnx_file.external_files(model.path)
     for ref in (model.ref if model.format == "torch-module" else None, options.module):
         others += () if ref is None else _python_of(ref)
+    if options.custom_objects is not None and Path(options.custom_objects).is_file():
+        others.append(Path(options.custom_objects))
     return Reads(
         model.path, () if parameters is None else _with_shards(parameters), tuple(others),
         tuple(_evidence(options)), _identity(model, options),
     )  # fmt: skip
+
+
+def of_live(live: Live, options: Options) -> Reads:
+    """The same for a model of the caller's process; one that was saved lies in a file of ours."""
+    if live.model.path is not None:
+        return replace(reads(live.model, options), identity=live.identity)
+    return Reads(None, (), (), tuple(_evidence(options)), live.identity, live.parameters)
 
 
 def look(files: Reads) -> Content:
@@ -99,7 +116,7 @@ def look(files: Reads) -> Content:
             f"`{error.filename}` cannot be read", why=error.strerror, fix="look at its permissions"
         ) from error
     own = None if files.model is None else digests[files.model]
-    return Content(own, length, _of_weights(files.weights, digests), digests, stamps)
+    return Content(own, length, files.parameters or _of_weights(files.weights, digests), digests, stamps)
 
 
 def assert_unchanged(files: Reads, before: Content) -> None:
@@ -167,10 +184,12 @@ def _evidence(options: Options) -> Iterator[Path]:
         yield Path(options.labels)
     if options.data is None:
         return
+    if options.preprocess is not None and is_function(options.preprocess):
+        yield Path(options.preprocess.rpartition(":")[0])
     path = Path(options.data)
     if path.is_dir():
-        yield from sorted(path.glob("*.npz"))
-    elif not path.exists() and ".py:" in options.data:
+        yield from sorted(path.glob("*.npz")) or folder.find(path).files[:_PICTURES_SEEN]
+    elif not path.exists() and is_function(options.data):
         yield Path(options.data.rpartition(":")[0])
     else:
         yield path

@@ -1,7 +1,8 @@
-"""One conversion from the call to the file in its place: `mlconv.to_onnx` and `mlconv onnx`.
+"""One conversion from the call to the files in their places: `mlconv.to_onnx`, `mlconv onnx`, `mlconv ort`.
 
 identify -> routes -> safety -> output is free -> worker 1: convert, run the source on samples
--> worker 2: finish the artifact, check it, run it on the same samples, compare -> put into place.
+-> worker 2: finish the graph, pack it where the target is a packed form, check it, run it on the same samples, compare
+-> put into place.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mlconv import __version__, output, registry, worker
+from mlconv import __version__, output, registry, tested, worker
+from mlconv.checks.data_options import assert_understood
 from mlconv.checks.parity_words import parity_verdict
 from mlconv.convert import origin as origins
 from mlconv.convert.job import Job, Options, Sourced
+from mlconv.convert.live import Live
+from mlconv.convert.packing import PLATFORMS, Packing
 from mlconv.convert.trust import assert_trusted
 from mlconv.errors import (
+    BadUsage,
     CompiledForEdgeTpu,
     ConversionError,
     ConverterFailed,
@@ -31,26 +37,48 @@ from mlconv.errors import (
     StructureFailed,
     VerdictError,
     WrongFormat,
+    listed,
 )
 from mlconv.formats import ModelFile
 from mlconv.jsonable import from_json, to_json
+from mlconv.messages import Scene, onnxruntime_words, recognised
+from mlconv.messages.anywhere import from_job
 from mlconv.model import identify
 from mlconv.registry import Converter, Route
 from mlconv.result import Artifact, Attempt, Conversion, Source, Step
+from mlconv.runtimes.fit import with_versions
 from mlconv.scratch import scratch_beside
 from mlconv.tensors import TensorSpec
 
-COMMON = frozenset({"metadata", "data", "samples", "seed", "atol", "rtol", "parity"})
+COMMON = frozenset({"metadata", "data", "preprocess", "samples", "seed", "atol", "rtol", "parity"})
 """Options that the pipeline itself carries out, whatever the converter."""
 
-_SUFFIX = {"onnx": ".onnx"}
-_FINISH = {"onnx": "mlconv.convert.finish_job:finish"}
-_PRELOAD = {"onnx": ("numpy", "onnx", "onnxruntime", "mlconv.convert.finish_job")}
+_SUFFIX = {"onnx": ".onnx", "ort": ".ort"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Finishing:
+    """The job that makes artifacts of what a walk ended in, and what its worker imports meanwhile."""
+
+    run: str
+    preload: tuple[str, ...]
+
+
+_FINISHING = {
+    "onnx": _Finishing(
+        "mlconv.convert.finish_job:finish", ("numpy", "onnx", "onnxruntime", "mlconv.convert.finish_job")
+    )
+}
+"""By the format in which the converters of a route end, a packer left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a user asks of a conversion beyond the model's own options."""
+    """What a user asks of a conversion beyond the model's own options.
+
+    Attributes:
+        live: The source, where it is a model of this process and no file.
+    """
 
     output: str | None = None
     force: bool = False
@@ -58,6 +86,7 @@ class Call:
     write_anyway: bool = False
     limits: worker.Limits = field(default_factory=worker.Limits)
     listener: worker.Listener = worker.silent
+    live: Live | None = None
 
 
 def convert(source: str, target: str, options: Options, call: Call) -> Conversion:
@@ -70,34 +99,47 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
         MlconvError: Everything that is no verdict, see ``mlconv.errors``.
     """
     start = time.perf_counter()
-    model = identify(source)
-    assert_trusted(model, options)
+    live = call.live
+    assert_understood(options)
+    model = identify(source) if live is None else live.model
+    if live is None:
+        assert_trusted(model, options)
     routes = _routes(model, target, options, call.via)
+    _assert_platform(options)
+    options = with_versions(options, model, target)
     place = (
         Path(call.output)
         if call.output
         else Path(output.default_name(model, _SUFFIX[target], _opset(model, options)))
     )
-    files_read = origins.reads(model, options)
-    destination = output.Target(place, files_read.files, files_read.identity, call.force)
+    output.assert_no_folder(place, _SUFFIX[target])
+    files_read = origins.reads(model, options) if live is None else origins.of_live(live, options)
+    beside = tuple(dict.fromkeys(path for route in routes for path in _beside(place, route)))
+    destination = output.Target(
+        place, files_read.files, files_read.identity, call.force, beside, _SUFFIX[target]
+    )
     output.assert_free(destination)
     call = replace(call, limits=call.limits.from_now())
     with (
         scratch_beside(place) as scratch,
-        worker.start(call.limits, preload=_PRELOAD[target]) as finisher,
+        worker.start(call.limits, preload=_finishing(routes[0]).preload) as finisher,
     ):
         before = origins.look(files_read)
         made = _first_that_works(routes, model, options, call, scratch)
         origins.assert_unchanged(files_read, before)
         origin = _source(model, made.sourced, before)
         finished = _finish(
-            finisher, target, _finish_payload(model, origin, made, options, place, scratch / "finished"), call
+            finisher,
+            made,
+            _finish_payload(model, origin, made, options, destination, scratch / "finished"),
+            call,
         )
         files = [scratch / "finished" / name for name in finished["files"]]
         failure = verdict(finished["checks"])
+        steps = _steps(made, finished)
         conversion = Conversion(
-            failure is None, origin, _artifact(finished, files, target, place), made.steps, finished["checks"],
-            (*made.sourced.warnings, *finished["warnings"]), time.perf_counter() - start, failure,
+            failure is None, origin, _artifact(finished, files, target, place), steps, finished["checks"],
+            (*made.sourced.warnings, *finished["warnings"], *_untested(steps)), time.perf_counter() - start, failure,
         )  # fmt: skip
         if failure is None or call.write_anyway:
             output.put(files, destination, {**conversion.to_json(), **_circumstances(options)})
@@ -116,7 +158,11 @@ def _routes(model: ModelFile, target: str, options: Options, via: str | None) ->
         OptionNotAccepted: No route takes an option.
         MissingPackage: None is installed.
     """
-    found = registry.routes(model.format, target, via)
+    found = tuple(
+        route
+        for route in registry.routes(model.format, target, via)
+        if _converted_format(route) in _FINISHING
+    )
     if not found and model.format == "tflite-edgetpu":
         raise CompiledForEdgeTpu(
             f"`{model.ref}` is compiled for the Edge TPU",
@@ -124,9 +170,8 @@ def _routes(model: ModelFile, target: str, options: Options, via: str | None) ->
             fix="convert the .tflite file that was given to edgetpu_compiler",
         )
     if not found:
-        takes = sorted(
-            {converter.source for converter in registry.converters() if converter.target == target}
-        )
+        sources = {converter.source for converter in registry.converters()}
+        takes = sorted(source for source in sources if registry.routes(source, target))
         raise WrongFormat(f"`{model.ref}` is {model.format}, which is not converted to {target}",
                           why=f"these are: {', '.join(takes)}", fix="mlconv formats")  # fmt: skip
     accepting = [route for route in found if not _refused(options, route)]
@@ -137,6 +182,41 @@ def _routes(model: ModelFile, target: str, options: Options, via: str | None) ->
         for converter in accepting[0]:
             registry.require(converter)
     return tuple(runnable)
+
+
+def _assert_platform(options: Options) -> None:
+    """Before anything runs, since only the last step of a route would look at it.
+
+    Raises:
+        BadUsage: `--target-platform` is none.
+    """
+    if options.target_platform not in (None, *PLATFORMS):
+        raise BadUsage(f"--target-platform {options.target_platform}: there are {' and '.join(PLATFORMS)}",
+                       fix="--target-platform arm for ARM of any width, amd64 for x86-64")  # fmt: skip
+
+
+def _converting(route: Route) -> Route:
+    """The converters of a route that have a worker of their own."""
+    return tuple(converter for converter in route if not converter.packs)
+
+
+def _packer(route: Route) -> Converter | None:
+    return route[-1] if route[-1].packs else None
+
+
+def _converted_format(route: Route) -> str:
+    return _converting(route)[-1].target
+
+
+def _finishing(route: Route) -> _Finishing:
+    return _FINISHING[_converted_format(route)]
+
+
+def _beside(place: Path, route: Route) -> tuple[Path, ...]:
+    """Where a packer writes beside the artifact: names that are known before anything runs."""
+    packer = _packer(route)
+    stem = place.name.removesuffix(_SUFFIX[route[-1].target])
+    return tuple(place.with_name(stem + suffix) for suffix in packer.beside) if packer else ()
 
 
 def _refused(options: Options, route: Route) -> list[str]:
@@ -150,13 +230,42 @@ def _refused(options: Options, route: Route) -> list[str]:
     return [name for name in names if name not in accepted]
 
 
+_STAYS = {
+    "quantize": "the artifact computes in --precision fp32 or fp16, and what is quantized in the source stays quantized",
+    "dequantize": "what is quantized in the source stays quantized",
+    "layout": "inputs and outputs keep the layout that they have in the source",
+}
+"""What a conversion does where an option that changes it is not taken."""
+
+
 def _refuse(options: Options, route: Route, target: str) -> None:
-    flags = ", ".join(f"`--{name.replace('_', '-')}`" for name in _refused(options, route))
+    refused = _refused(options, route)
+    flags = [_flag(name) for name in refused]
     names = ", ".join(f"`{converter.name}`" for converter in route)
-    takes = sorted(COMMON.union(*(converter.accepts for converter in route)) - {"parity", "optimize"})
-    raise OptionNotAccepted(f"{flags} means nothing to {names}, which converts {route[0].source} to {target}",
-                            why=f"it takes --{', --'.join(name.replace('_', '-') for name in takes)}",
-                            fix=f"leave {flags.replace('`', '')} out")  # fmt: skip
+    takes = sorted(COMMON.union(*(converter.accepts for converter in route)))
+    reasons = [_reason(name, target) for name in refused]
+    raise OptionNotAccepted(
+        f"{listed(flags)} {'means' if len(flags) == 1 else 'mean'} nothing to {names}, which converts {route[0].source} to {target}",
+        why=f"{'; '.join(reasons)}; this conversion takes {', '.join(map(_flag, takes))}",
+        fix=f"leave {' and '.join(flags)} out",
+    )
+
+
+def _reason(name: str, target: str) -> str:
+    """Who takes an option that a route does not: other sources of the target, other targets, or nobody."""
+    takers = [converter for converter in registry.converters() if name in converter.accepts]
+    sources = {taker.source for taker in takers if not taker.packs and registry.routes(taker.source, target)}
+    targets = {taker.target for taker in takers}
+    if sources:
+        return f"`{_flag(name)}` is for sources of {', '.join(sorted(sources))}"
+    if targets:
+        return f"`{_flag(name)}` is for {', '.join(f'mlconv {other}' for other in sorted(targets))}"
+    return f"no target has `{_flag(name)}`" + (f": {_STAYS[name]}" if name in _STAYS else "")
+
+
+def _flag(name: str) -> str:
+    """The option as it is typed; of those that are on by default, what turns them off."""
+    return f"--{'no-' if name in ('optimize', 'parity') else ''}{name.replace('_', '-')}"
 
 
 def _opset(model: ModelFile, options: Options) -> int | None:
@@ -172,13 +281,15 @@ def _opset(model: ModelFile, options: Options) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the converters of a route left: the last one's file (external data lies beside it), and how it came about.
+    """What the converters of a walk left: the last one's file (external data lies beside it), and how it came about.
 
     Attributes:
+        route: All of it, the packer included.
         sourced: What the first one told of the source, with the warnings of all.
     """
 
     path: Path
+    route: Route
     sourced: Sourced
     steps: tuple[Step, ...]
 
@@ -212,21 +323,24 @@ def _first_that_works(
 def _walk(
     route: Route, model: ModelFile, options: Options, call: Call, folder: Path, attempts: tuple[Attempt, ...]
 ) -> _Made:
-    """Each converter of the route in a worker of its own; the first one also runs the source."""
+    """Each converter of the route but a packer in a worker of its own; the first one also runs the source."""
     told: list[Sourced] = []
     steps: list[Step] = []
     path = folder
-    for number, converter in enumerate(route):
+    for number, converter in enumerate(_converting(route)):
         path = folder / f"step{number}{_SUFFIX.get(converter.target, '')}"
         job = Job(model, converter.target, path, folder, options)
-        sourced = _convert_in_worker(converter, job, call, reference=number == 0)
+        if number == 0 and call.live is not None and call.live.model.path is None:
+            sourced = call.live.convert(converter, job, call.listener)
+        else:
+            sourced = _convert_in_worker(converter, job, call, reference=number == 0)
         told.append(sourced)
         steps.append(Step(converter.source, converter.target, converter.name, sourced.exporter, dict(sourced.versions),
                           round(sourced.seconds, 3), attempts if number == 0 else ()))  # fmt: skip
         model = ModelFile(str(path), path, converter.target)  # type: ignore[arg-type]
     warnings = dict.fromkeys(warning for sourced in told for warning in sourced.warnings)
     stable = all(sourced.stable_names for sourced in told)
-    return _Made(path, replace(told[0], warnings=tuple(warnings), stable_names=stable), tuple(steps))
+    return _Made(path, route, replace(told[0], warnings=tuple(warnings), stable_names=stable), tuple(steps))
 
 
 def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference: bool) -> Sourced:
@@ -244,8 +358,11 @@ def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference:
                 Sourced, started.run("mlconv.convert.source_job:convert", payload, call.listener)
             )
     except worker.JobRaised as error:
-        failed = ConverterFailed(f"`{converter.name}` could not convert `{job.source.ref}`", why=error.line, log=error.log,
-                                 fix="read the log; --debug shows where it happened")  # fmt: skip
+        failed = from_job(error.text, job.source.ref) or ConverterFailed(
+            f"`{converter.name}` could not convert `{job.source.ref}`", why=error.line,
+            fix="read the log; --debug shows where it happened",
+        )  # fmt: skip
+        failed.log = error.log
         failed.__notes__ = [error.traceback]
         raise failed from error
 
@@ -254,15 +371,16 @@ def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference:
 
 
 def _finish_payload(
-    model: ModelFile, source: Source, made: _Made, options: Options, place: Path, folder: Path
+    model: ModelFile, source: Source, made: _Made, options: Options, destination: output.Target, folder: Path
 ) -> dict[str, Any]:
     """What ``finish_job.Finish`` reads."""
-    folder.mkdir()
     told = made.sourced
+    packer, artifact = _packer(made.route), folder / destination.path.name
     return {
-        "converted": str(made.path), "source": to_json(model), "output": str(folder / place.name), "options": to_json(options),
-        "inputs": to_json(told.inputs), "outputs": to_json(told.outputs), "referenced": to_json(told.referenced),
-        "renames": not told.stable_names,
+        "converted": str(made.path), "source": to_json(model), "output": str(artifact),
+        "options": to_json(options), "inputs": to_json(told.inputs), "outputs": to_json(told.outputs),
+        "referenced": to_json(told.referenced), "renames": not told.stable_names,
+        "packing": to_json(Packing(packer.name, packer.run, _beside(artifact, made.route))) if packer else None,
         "provenance": {
             "mlconv": __version__, "converters": {step.converter: step.versions for step in made.steps}, "date": today(),
             "source": {"name": _plain_name(source), "format": source.format, "sha256": source.sha256,
@@ -271,10 +389,28 @@ def _finish_payload(
     }  # fmt: skip
 
 
-def _finish(finisher: worker.Worker, target: str, payload: dict[str, Any], call: Call) -> Any:
+def _finish(finisher: worker.Worker, made: _Made, payload: dict[str, Any], call: Call) -> Any:
+    """The artifact with its evidence; of the plain graph where the simplified one crashes the runtime."""
+    run = _finishing(made.route).run
+    try:
+        return _finish_in(finisher, run, payload, call)
+    except Crashed as error:
+        if not payload["options"]["optimize"]:
+            raise
+        told = f"{error.what} on the simplified graph, so the plain one was kept, not optimized"
+    plain = {**payload, "options": {**payload["options"], "optimize": False}}
+    with worker.start(call.limits, preload=_finishing(made.route).preload) as another:
+        finished = _finish_in(another, run, plain, call)
+    return {**finished, "warnings": [*finished["warnings"], told]}
+
+
+def _finish_in(finisher: worker.Worker, run: str, payload: dict[str, Any], call: Call) -> Any:
+    folder = Path(payload["output"]).parent
+    shutil.rmtree(folder, ignore_errors=True)  # what a worker left that crashed
+    folder.mkdir()
     call.listener("checking the artifact and comparing it with the source")
     try:
-        return finisher.run(_FINISH[target], payload, call.listener)
+        return finisher.run(run, payload, call.listener)
     except worker.JobRaised as error:
         failed = ConverterFailed("the converted model could not be finished", why=error.line, log=error.log,
                                  fix="--no-optimize may help; --debug shows where it happened")  # fmt: skip
@@ -299,6 +435,9 @@ def verdict(checks: dict[str, Any]) -> VerdictError | None:
         return StructureFailed(f"the converted model is not valid ONNX: {'; '.join(faults)[:600]}",
                                fix="--write-anyway keeps the file, mlconv check shows all findings")  # fmt: skip
     if load is not None and not load["ok"]:
+        known = recognised(load["detail"], Scene("the converted model"), onnxruntime_words.LOAD)
+        if isinstance(known, LoadFailed):
+            return known
         return LoadFailed(f"{load['runner']} does not run the converted model: {load['detail']}",
                           fix="--write-anyway keeps the file for a look; another --opset or --no-optimize may do")  # fmt: skip
     return parity_verdict(parity) if parity else None
@@ -310,6 +449,22 @@ def verdict(checks: dict[str, Any]) -> VerdictError | None:
 def _source(model: ModelFile, told: Sourced, content: origins.Content) -> Source:
     return Source(model.ref, model.format, content.sha256, content.bytes, told.weights, told.inputs, told.outputs,
                   content.weights_sha256)  # fmt: skip
+
+
+def _steps(made: _Made, finished: Any) -> tuple[Step, ...]:
+    """The route as it was gone, the packer's step last."""
+    packer, told = _packer(made.route), finished["packed"]
+    if packer is None or told is None:
+        return made.steps
+    packed = Step(
+        packer.source, packer.target, packer.name, told["exporter"], told["versions"], told["seconds"]
+    )
+    return (*made.steps, packed)
+
+
+def _untested(steps: Sequence[Step]) -> list[str]:
+    """Which versions of what was used the test suite never ran with."""
+    return tested.told({name: version for step in steps for name, version in step.versions.items()})
 
 
 def _artifact(finished: Any, files: Sequence[Path], target: str, place: Path) -> Artifact:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlconv.convert.job import Converted, Job, Options
+from mlconv.convert.tensorflow_import.custom_objects import import_objects
 from mlconv.convert.tensorflow_import.graph import (
     PACKAGES,
     Frozen,
@@ -16,26 +18,31 @@ from mlconv.convert.tensorflow_import.graph import (
     inlined,
     laid_over,
 )
-from mlconv.convert.tensorflow_import.signature import Port, chosen
+from mlconv.convert.tensorflow_import.signature import Port, chosen, with_axes
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (
+    BadInputOption,
     ConverterFailed,
     Corrupt,
     MlconvError,
+    ShapesNeeded,
     SourceDoesNotRun,
+    UnknownInput,
     UnknownSignature,
     UnsupportedOperator,
     UnsupportedType,
     listed,
     nearest,
 )
-from mlconv.formats import ModelFile
+from mlconv.formats import ModelFile, saved_functions, saved_model
+from mlconv.formats.saved_functions import CALL, Function, Tensor, Traced
+from mlconv.messages import Scene, recognised, tensorflow_words
 from mlconv.runners.base import Runner
 from mlconv.runners.tensorflow import TensorFlowRunner, dims, dtype_name, outputs_apart, tensorflow, tf_dtype
-from mlconv.tensors import TensorSpec, show_shape
+from mlconv.tensors import Dim, TensorSpec, show_shape
 
 DEFAULT_SIGNATURE = "serving_default"
-SERVING_TAG = "serve"
+NO_FUNCTIONS: Mapping[str, Function] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Signature:
         outputs: The same for outputs.
         tags: Of the graph that holds it.
         is_v1: Whether TensorFlow 1 wrote it: there are no objects behind the graph.
+        function: The form of a function that was saved without a signature; its ports have no tensors.
     """
 
     key: str
@@ -54,6 +62,7 @@ class Signature:
     outputs: tuple[Port, ...]
     tags: tuple[str, ...]
     is_v1: bool
+    function: Traced | None = None
 
     @property
     def takes_text(self) -> tuple[str, ...]:
@@ -72,10 +81,11 @@ class Loaded:
 
 
 def run(job: Job) -> Converted:
-    """Convert the signature that `--signature` names, else ``serving_default``, else the only one."""
-    tensorflow()
-    found = signatures(_folder(job.source))
-    signature = select(found, job.options.signature, job.source.ref)
+    """Convert the signature that `--signature` names, else ``serving_default``, else the only one.
+
+    Where there is none, a function of the root object takes its place: ``__call__``, else the only one.
+    """
+    signature, found = _entry(job.source, job.options)
     wanted = replace(signature, outputs=chosen(signature.outputs, job.options.outputs))
     loaded, frozen = _frozen(job.source, signature, wanted)
     try:
@@ -99,14 +109,13 @@ def _frozen(source: ModelFile, signature: Signature, wanted: Signature) -> tuple
             raise
         except Exception as error:
             failures.append(error)
-    raise _does_not_load(source, failures)
+    raise _does_not_load(source, failures) from failures[0]
 
 
 def open_runner(model: ModelFile, options: Options) -> Runner:
     """The signature that `--signature` names, in TensorFlow."""
-    tensorflow()
     folder = _folder(model)
-    signature = select(signatures(folder), options.signature, model.ref)
+    signature, _ = _entry(model, options)
     failures: list[Exception] = []
     for way in _ways(signature):
         try:
@@ -117,7 +126,7 @@ def open_runner(model: ModelFile, options: Options) -> Runner:
         inputs = tuple(port.spec for port in laid_over(signature.inputs, options))
         outputs = tuple(port.spec for port in chosen(signature.outputs, options.outputs))
         return TensorFlowRunner("tensorflow-cpu", inputs, outputs, loaded.call, loaded.release)
-    raise _does_not_load(model, failures)
+    raise _does_not_load(model, failures) from failures[0]
 
 
 def _folder(model: ModelFile) -> Path:
@@ -126,7 +135,11 @@ def _folder(model: ModelFile) -> Path:
     return model.path if model.path.is_dir() else model.path.parent
 
 
-def _does_not_load(model: ModelFile, failures: Sequence[Exception]) -> SourceDoesNotRun:
+def _does_not_load(model: ModelFile, failures: Sequence[Exception]) -> MlconvError:
+    for failure in failures:
+        known = recognised(failure, Scene(model.ref), tensorflow_words.LOAD)
+        if known:
+            return known
     why = "; ".join(dict.fromkeys(decisive_line(failure) for failure in failures))
     return SourceDoesNotRun(f"TensorFlow cannot load `{model.ref}`", why=why or None,
                             fix="load it with the TensorFlow that wrote it, and save it again")  # fmt: skip
@@ -135,14 +148,41 @@ def _does_not_load(model: ModelFile, failures: Sequence[Exception]) -> SourceDoe
 # ------------------------------------------------------------------ what the file says
 
 
-def signatures(folder: Path) -> dict[str, Signature]:
-    """Every signature of the graph tagged ``serve``, or of the only graph, by key.
+def _entry(model: ModelFile, options: Options) -> tuple[Signature, dict[str, Signature]]:
+    """The entry point that the options name, else the usual one; with it all signatures of its graph."""
+    tensorflow()
+    import_objects(
+        options.custom_objects
+    )  # it may register operators; the model's own code lies in its graph
+    graph = _graph(_folder(model), options.tag, model.ref)
+    found = _signatures(graph)
+    functions = saved_functions.read(memoryview(graph.object_graph_def.SerializeToString()))
+    asked = options.signature
+    if asked in functions and asked not in found:
+        return _of_function(functions[str(asked)], graph, options, model.ref), found
+    if asked is None and not found and functions:
+        usual = CALL if CALL in functions else next(iter(functions))
+        if usual == CALL or len(functions) == 1:
+            return _of_function(functions[usual], graph, options, model.ref), found
+        raise UnknownSignature(
+            f"`{model.ref}` has no signature, and several functions",
+            why=f"they are {', '.join(map(saved_model.told, functions.values()))}", fix=f"--signature {usual}",
+        )  # fmt: skip
+    return select(found, asked, model.ref, functions), found
+
+
+def signatures(folder: Path, tag: str | None = None) -> dict[str, Signature]:
+    """Every signature of the graph that ``tag`` names, else of that tagged ``serve``, or of the only graph, by key.
 
     Raises:
         Corrupt: ``saved_model.pb`` is no SavedModel.
+        UnknownTag: See ``formats.saved_model.select_graph``.
         UnsupportedType: A signature takes sparse or composite tensors.
     """
-    graph = _serving_graph(folder)
+    return _signatures(_graph(folder, tag, str(folder)))
+
+
+def _signatures(graph: Any) -> dict[str, Signature]:
     is_v1 = not graph.HasField("object_graph_def")
     tags = tuple(graph.meta_info_def.tags)
     found = {}
@@ -156,7 +196,7 @@ def signatures(folder: Path) -> dict[str, Signature]:
     return found
 
 
-def _serving_graph(folder: Path) -> Any:
+def _graph(folder: Path, tag: str | None, ref: str) -> Any:
     from google.protobuf import text_format  # type: ignore[import-untyped]
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -169,11 +209,78 @@ def _serving_graph(folder: Path) -> Any:
         else:
             text_format.Parse(text.read_text(encoding="utf-8"), saved)
         graphs = list(saved.meta_graphs)
-        return next((graph for graph in graphs if SERVING_TAG in graph.meta_info_def.tags), graphs[0])
+        return graphs[
+            saved_model.select_graph([tuple(graph.meta_info_def.tags) for graph in graphs], tag, ref)
+        ]
     except (DecodeError, text_format.ParseError, UnicodeDecodeError, OSError, IndexError) as error:
         raise Corrupt(
             f"`{folder}` holds no readable SavedModel", why=decisive_line(error), fix="save the model again"
         ) from error
+
+
+def _of_function(function: Function, graph: Any, options: Options, ref: str) -> Signature:
+    """The form of a function that fits `--input`, as an entry point.
+
+    Raises:
+        UnknownSignature: It was never called before it was saved, so that the file holds nothing of it.
+        ShapesNeeded: Several forms fit.
+        BadInputOption, UnknownInput: None does.
+        UnsupportedType: It takes or gives what is no dense tensor.
+    """
+    if not function.traced:
+        raise UnknownSignature(
+            f"the function `{function.name}` of `{ref}` was never called before it was saved", why="so the file holds nothing of it",
+            fix="call it once where it is defined and save it again; or tf.saved_model.save(model, folder, signatures=function)",
+        )  # fmt: skip
+    if not function.forms:
+        raise UnsupportedType(
+            f"the function `{function.name}` of `{ref}` takes or gives what is no dense tensor",
+            fix="save a signature of dense tensors: tf.saved_model.save(model, folder, signatures=function)",
+        )
+    traced = _fitting(function, options)
+    inputs = tuple(Port("", spec) for spec in traced.inputs)
+    outputs = tuple(Port("", spec) for spec in outputs_apart(traced.inputs, traced.outputs))
+    return Signature(
+        function.name, inputs, outputs, tuple(graph.meta_info_def.tags), is_v1=False, function=traced
+    )
+
+
+def _fitting(function: Function, options: Options) -> Traced:
+    """The most general of the forms that `--input` fits."""
+    refusals: list[MlconvError] = []
+    fitting: list[Traced] = []
+    for traced in function.forms:
+        try:
+            laid_over([Port("", spec) for spec in traced.inputs], options)
+        except (BadInputOption, UnknownInput) as error:
+            refusals.append(error)
+        else:
+            fitting.append(traced)
+    if not fitting:
+        raise refusals[0]
+    least = [traced for traced in fitting if all(_covers(traced, other) for other in fitting)]
+    if least:
+        return least[0]
+    inputs = fitting[0].inputs
+    line = " ".join(f"--input {spec.name}={show_shape(_sized(spec))}:{spec.dtype}" for spec in inputs)
+    raise ShapesNeeded(
+        f"the function `{function.name}` was saved for several kinds of inputs", why=f"it is {saved_model.told(function)}",
+        fix=line,
+    )  # fmt: skip
+
+
+def _sized(spec: TensorSpec) -> tuple[Dim, ...] | None:
+    """The shape as `--input` takes it: a name for each open axis."""
+    return with_axes([spec])[0].shape
+
+
+def _covers(wide: Traced, narrow: Traced) -> bool:
+    """Whether one form takes all that another takes."""
+    return len(wide.inputs) == len(narrow.inputs) and all(
+        a.dtype == b.dtype and (a.shape is None or (b.shape is not None and len(a.shape) == len(b.shape)
+        and all(x is None or x == y for x, y in zip(a.shape, b.shape, strict=True))))
+        for a, b in zip(wide.inputs, narrow.inputs, strict=True)
+    )  # fmt: skip
 
 
 def _ports(entries: Any) -> tuple[Port, ...]:
@@ -195,13 +302,16 @@ def _shape(proto: Any) -> Any:
     return dims(TensorShape(proto))
 
 
-def select(found: dict[str, Signature], asked: str | None, ref: str) -> Signature:
+def select(
+    found: dict[str, Signature], asked: str | None, ref: str, functions: Mapping[str, Function] = NO_FUNCTIONS
+) -> Signature:
     """The signature asked for, else ``serving_default``, else the only one.
 
     Raises:
         UnknownSignature: It is not there, or several are and none is the default.
     """
-    told = "; ".join(f"`{key}` ({_show(signature.inputs)})" for key, signature in found.items())
+    known = [f"`{key}` ({_show(signature.inputs)})" for key, signature in found.items()]
+    told = "; ".join([*known, *map(saved_model.told, functions.values())])
     if asked is None:
         usual = [key for key in found if key == DEFAULT_SIGNATURE] or list(found)
         if len(usual) == 1:
@@ -216,8 +326,8 @@ def select(found: dict[str, Signature], asked: str | None, ref: str) -> Signatur
             else "save it with tf.saved_model.save(model, folder, signatures=function)",
         )
     if asked not in found:
-        close = nearest(asked, found) or list(found)[:1]
-        raise UnknownSignature(f"`{ref}` has no signature `{asked}`", why=f"it has {told}" if found else "it has none",
+        close = nearest(asked, [*found, *functions]) or [*found, *functions][:1]
+        raise UnknownSignature(f"`{ref}` has no signature `{asked}`", why=f"it has {told}" if told else "it has none",
                                fix=f"--signature {close[0]}" if close else "leave --signature out")  # fmt: skip
     return found[asked]
 
@@ -249,7 +359,72 @@ def _ways(signature: Signature) -> list[Callable[[Path, Signature], Loaded]]:
     Some TensorFlow 2 files are beyond ``tf.saved_model.load`` (optimizer slots of older Keras versions, custom
     objects), while their graph and variables load in a session.
     """
+    if signature.function is not None:
+        return [_as_function]
     return [_in_session, _as_objects] if signature.is_v1 else [_as_objects, _in_session]
+
+
+def _as_function(folder: Path, signature: Signature) -> Loaded:
+    """A function without a signature, wrapped in one of our own names: its arguments may be nests and plain values."""
+    tf = tensorflow()
+    names = [f"in_{index:04d}" for index in range(len(signature.inputs))]
+    specs = [port.spec for port in signature.inputs]
+    results = [port.spec.name for port in signature.outputs]
+    assert signature.function is not None
+    positional, keywords = signature.function.arguments
+
+    def wrapped(owner: Any) -> Any:
+        callee = getattr(owner, signature.key)
+
+        def flat(**given: Any) -> dict[str, Any]:
+            tensors = [given[name] for name in names]
+            made = callee(*_filled(list(positional), tensors), **_filled(keywords, tensors))
+            leaves = [leaf for leaf in tf.nest.flatten(made) if leaf is not None]
+            return {f"out_{index:04d}": tf.identity(leaf) for index, leaf in enumerate(leaves)}
+
+        sizes = [
+            None if spec.shape is None else [d if isinstance(d, int) else None for d in spec.shape]
+            for spec in specs
+        ]
+        given = {
+            name: tf.TensorSpec(size, tf_dtype(spec.dtype), name=name)
+            for name, size, spec in zip(names, sizes, specs, strict=True)
+        }
+        return tf.function(flat).get_concrete_function(**given)
+
+    imported = tf.saved_model.load(str(folder), tags=list(signature.tags))
+    function = wrapped(imported)
+
+    def call(feeds: dict[str, Any]) -> Any:
+        fed = {
+            name: tf.convert_to_tensor(feeds[spec.name], tf_dtype(spec.dtype))
+            for name, spec in zip(names, specs, strict=True)
+        }
+        given = function(**fed)
+        return {result: given[key] for result, key in zip(results, sorted(given), strict=True)}
+
+    def freeze(wanted: Signature) -> Frozen:
+        owner = (
+            tf.saved_model.load(str(folder), tags=list(signature.tags)) if _has_tables(function) else imported
+        )
+        numbered = {result: f"out_{index:04d}" for index, result in enumerate(results)}
+        return freeze_function(
+            owner, wrapped(owner) if owner is not imported else function, dict(zip(names, specs, strict=True)),
+            {numbered[port.spec.name]: port.spec for port in wanted.outputs},
+        )  # fmt: skip
+
+    return Loaded(signature, call, freeze, lambda: None)
+
+
+def _filled(value: Any, tensors: Sequence[Any]) -> Any:
+    """Arguments with each tensor in its place."""
+    if isinstance(value, Tensor):
+        return tensors[value.index]
+    if isinstance(value, dict):
+        return {key: _filled(item, tensors) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_filled(item, tensors) for item in value])
+    return value
 
 
 def _as_objects(folder: Path, signature: Signature) -> Loaded:
@@ -263,7 +438,9 @@ def _as_objects(folder: Path, signature: Signature) -> Loaded:
     dtypes = {port.spec.name: tf_dtype(port.spec.dtype) for port in signature.inputs}
 
     def call(feeds: dict[str, Any]) -> Any:
-        given = function(**{name: tf.constant(array, dtypes[name]) for name, array in feeds.items()})
+        # through the object, which keeps the variables of its functions
+        run_once = imported.signatures[signature.key]
+        given = run_once(**{name: tf.convert_to_tensor(array, dtypes[name]) for name, array in feeds.items()})
         return {name: given[key] for key, name in names.items()}
 
     def freeze(wanted: Signature) -> Frozen:

@@ -9,16 +9,16 @@ import importlib
 import importlib.metadata
 import importlib.util
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlconv import progress
-from mlconv.checks.reference import refer
+from mlconv.checks.ranges import with_ranges
+from mlconv.checks.reference import refer, with_example_ranges
 from mlconv.convert.job import Converted, Job, Sourced
 from mlconv.jsonable import from_json, to_json
 from mlconv.runners.base import Runner
-from mlconv.tensors import TensorSpec, axes_of, with_input_options
+from mlconv.tensors import axes_of, with_input_options
 
 
 def convert(payload: Mapping[str, Any]) -> Any:
@@ -29,21 +29,35 @@ def convert(payload: Mapping[str, Any]) -> Any:
     """
     job = from_json(Job, payload["job"])
     module, _, function = payload["run"].partition(":")
+
+    def run(job: Job) -> Converted:
+        converted: Converted = getattr(importlib.import_module(module), function)(job)
+        return converted
+
+    return to_json(convert_by(run, job, reference=payload["reference"], witness=payload["witness"]))
+
+
+def convert_by(run: Callable[[Job], Converted], job: Job, *, reference: bool, witness: str | None) -> Sourced:
+    """What ``convert`` does, by a converter that is loaded."""
     _assert_opset(job)
     start = time.perf_counter()
-    converted: Converted = getattr(importlib.import_module(module), function)(job)
+    converted = run(job)
     seconds = time.perf_counter() - start
-    if payload["witness"] is not None:
-        _call_witness(payload["witness"], converted, job)
-    inputs = _with_ranges(converted.inputs, job)
+    if witness is not None:
+        _call_witness(witness, converted, job)
+    graph = job.output if job.target == "onnx" else None
+    inputs = with_example_ranges(
+        with_ranges(converted.inputs, job.source, converted.reference, graph), converted.example
+    )
     referenced = None
-    if payload["reference"] and job.options.parity:
+    if reference and job.options.parity:
         progress.report(f"running the source in {converted.reference.name}")
         axes = {**axes_of(inputs), **converted.axes, **axes_of(inputs, job.options.input, ranged_only=True)}
-        referenced = refer(converted.reference, inputs, axes, job.options, job.scratch)
-    return to_json(
-        Sourced(inputs, converted.outputs, converted.exporter, _versions(converted.packages), tuple(converted.warnings),
-                converted.weights, seconds, referenced, "tf2onnx" not in converted.packages)
+        referenced = refer(converted.reference, inputs, axes, job.options, job.scratch, converted.example)
+    warnings = (*converted.warnings, *_shapes_told(job))
+    return Sourced(
+        inputs, converted.outputs, converted.exporter, _versions(converted.packages), warnings,
+        converted.weights, seconds, referenced, "tf2onnx" not in converted.packages,
     )  # fmt: skip
 
 
@@ -61,26 +75,26 @@ def _assert_opset(job: Job) -> None:
     assert_supported(job.options.opset, onnxruntime_limits()[0])
 
 
+def _shapes_told(job: Job) -> list[str]:
+    """Enumerated shapes exist in Core ML alone: elsewhere the axes at which they differ take any size."""
+    told = [option for option in job.options.input if option.shapes]
+    if not told or job.target.startswith("coreml"):
+        return []
+    shapes = "; ".join(
+        f"`{option.name}` {' and '.join(','.join(map(str, shape)) for shape in option.shapes)}"
+        for option in told
+    )
+    return [
+        f"ONNX has no enumerated shapes: the artifact takes other sizes too, and was compared at these alone: {shapes}"
+    ]
+
+
 def _call_witness(opener: str, converted: Converted, job: Job) -> None:
     """Put the source itself, and its signature, in the place of what a third party says of it."""
     module, _, function = opener.partition(":")
     runner: Runner = getattr(importlib.import_module(module), function)(job.source, job.options)
     converted.reference, converted.outputs = runner, runner.outputs
     converted.inputs = with_input_options(runner.inputs, job.options.input)
-
-
-def _with_ranges(inputs: Sequence[TensorSpec], job: Job) -> tuple[TensorSpec, ...]:
-    """The ranges of integer inputs that index a table: off the source itself where it is a graph, else off what it became."""
-    unknown = [spec for spec in inputs if spec.values is None and spec.dtype in ("int32", "int64")]
-    if not unknown or job.target != "onnx":
-        return tuple(inputs)
-    graph = job.source.path if job.source.format == "onnx" and job.source.path is not None else job.output
-    import onnx
-
-    from mlconv.formats.onnx_file import value_ranges
-
-    ranges = value_ranges(onnx.load(graph, load_external_data=False))
-    return tuple(replace(spec, values=spec.values or ranges.get(spec.name)) for spec in inputs)
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

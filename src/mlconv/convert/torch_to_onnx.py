@@ -17,6 +17,7 @@ Names: an input is the parameter of `forward` that it goes to, an output what ``
 from __future__ import annotations
 
 import shutil
+import traceback
 import warnings
 from collections.abc import Callable
 
@@ -47,7 +48,11 @@ def run(job: Job) -> Converted:
 def _convert(job: Job, opset: int) -> Converted:
     # the fused attention of inference has no ONNX form, and the reference shall compute what is exported
     torch.backends.mha.set_fastpath_enabled(False)
-    source = open_source(job.source, job.options, job.scratch)
+    return convert_source(open_source(job.source, job.options, job.scratch), job, opset)
+
+
+def convert_source(source: Source, job: Job, opset: int) -> Converted:
+    """Convert a source that is loaded."""
     known = reference(source, job.options)
     _refuse_complex(known)
     notes = list(source.warnings)
@@ -99,6 +104,7 @@ def _export(source: Source, known: Reference, opset: int, job: Job, notes: list[
         if isinstance(error, DataDependentControlFlow):
             raise  # a trace would hide the branches that it did not take
         first = error
+        traceback.print_exception(error)  # the log keeps torch's own words, whatever the other exporter says
     try:
         model, held = trace()
     except DataDependentControlFlow as second:

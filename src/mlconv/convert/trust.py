@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlconv.convert.job import Options
 from mlconv.errors import ModuleNeeded, UntrustedPickle, WrongFormat
-from mlconv.formats import ModelFile
+from mlconv.formats import ModelFile, mapped, weights
 from mlconv.formats.safety import assert_safe
 from mlconv.model import identify
 
@@ -21,13 +21,22 @@ def assert_trusted(model: ModelFile, options: Options) -> None:
             f"`{model.ref}` holds weights and no network", why="a state dict names tensors, not what computes with them",
             fix=f"mlconv onnx {model.ref} --module FILE.py:CALLABLE --input x=1,3,224,224",
         )  # fmt: skip
-    assert_safe(model, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
+    # with a module beside it only the tensors of a pickle are read, and nothing of it is loaded
+    if options.module is None or not _is_readable(model):
+        assert_safe(model, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
     if options.weights is not None:
-        weights = identify(options.weights)
-        if weights.format == "torch-pickle" and not options.trust_pickle:
+        given = identify(options.weights)
+        if given.format not in ("torch-weights", "torch-pickle"):
+            raise WrongFormat(f"`{options.weights}` is {given.format}, and --weights takes a state dict",
+                              fix="--weights with a .safetensors, .pt or .pth file")  # fmt: skip
+        if _is_readable(given):
+            return
+        if given.format == "torch-pickle" and not options.trust_pickle:
             raise UntrustedPickle(f"the weights `{options.weights}` hold a pickle that would run code",
                                   fix="--trust-pickle, if you know who made the file; or save the state dict as .safetensors")  # fmt: skip
-        if weights.format not in ("torch-weights", "torch-pickle"):
-            raise WrongFormat(f"`{options.weights}` is {weights.format}, and --weights takes a state dict",
-                              fix="--weights with a .safetensors, .pt or .pth file")  # fmt: skip
-        assert_safe(weights, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
+        assert_safe(given, trust_pickle=options.trust_pickle, trust_model=options.trust_model)
+
+
+def _is_readable(model: ModelFile) -> bool:
+    """Whether a pickled module's weights can be had without loading it."""
+    return model.format == "torch-pickle" and weights.is_readable(mapped.path_of(model))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from mlconv.errors import UntrustedCode, listed
@@ -83,6 +84,38 @@ _FUNCTION_MODULES = re.compile(
 )
 
 
+_ACTIVATIONS = ("activation", "recurrent_activation")
+"""Keys under which a layer names a function by a bare text, as HDF5 files do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A class or function that a configuration names, for Keras to find.
+
+    Attributes:
+        name: As its author called it.
+        registered: As Keras looks it up: ``package>name`` where the author registered it, else the name.
+        module: Where it was defined; None where the file does not say, as HDF5 files do not.
+    """
+
+    name: str
+    registered: str
+    module: str | None = None
+    is_function: bool = False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the file itself tells that it is not one of Keras's."""
+        return ">" in self.registered or (
+            self.module not in (None, "builtins") and not _is_own(str(self.module))
+        )
+
+    def __str__(self) -> str:
+        return f"`{self.name}`" + (
+            f" (registered as `{self.registered}`)" if self.registered != self.name else ""
+        )
+
+
 def assert_no_code(config: Config, ref: str) -> None:
     """Refuse a configuration for which Keras would run Python of the file, or call what is not known to be harmless.
 
@@ -120,12 +153,42 @@ def custom_classes(config: Config) -> list[str]:
     return sorted(found)
 
 
-def foreign_modules(config: Config) -> list[str]:
-    """Modules other than Keras's that a configuration names classes of: Keras 2 would import them."""
-    modules = {
-        value["module"] for _, value in values_by_layer(config) if isinstance(value.get("module"), str)
-    }
-    return sorted(module for module in modules if not _is_own(module))
+def foreign_modules(config: Config, given: Collection[str] = ()) -> list[str]:
+    """Modules other than Keras's that Keras 2 would import, for classes that it finds under no name.
+
+    Args:
+        given: Names under which it finds classes and functions of the user's.
+    """
+    modules = set()
+    for _, value in values_by_layer(config):
+        module = value.get("module")
+        key = value.get("config") if value.get("class_name") == "function" else value.get("registered_name")
+        if isinstance(module, str) and not _is_own(module) and not (isinstance(key, str) and key in given):
+            modules.add(module)
+    return sorted(modules)
+
+
+def named(config: Config) -> tuple[Named, ...]:
+    """Every class and function that a configuration names, Keras's own among them, each once.
+
+    What it was trained with, ``compile_config``, is left out: nothing here loads it.
+    """
+    found: dict[Named, None] = {}
+    network = {key: value for key, value in config.items() if key != "compile_config"}
+    for _, value in values_by_layer(network):
+        kind, body, module = value.get("class_name"), value.get("config"), value.get("module")
+        place = module if isinstance(module, str) else None
+        if kind == "function" and isinstance(body, str):
+            found[Named(body.rpartition(">")[2], body, place, is_function=True)] = None
+        elif isinstance(kind, str) and kind != "function" and not kind.startswith("__") and "config" in value:
+            registered = value.get("registered_name")
+            told = registered if isinstance(registered, str) else kind
+            found[Named(kind.rpartition(">")[2], told, place)] = None
+        for key in _ACTIVATIONS:
+            if isinstance(value.get(key), str):
+                function = value[key]
+                found[Named(function.rpartition(">")[2], function, is_function=True)] = None
+    return tuple(found)
 
 
 def layer_name(layer: Config) -> str:

@@ -266,7 +266,7 @@ def _notes(found: KerasModel) -> Iterator[str]:
         yield f"it takes content from other files and is refused: {listed(list(found.weights.elsewhere))}"
     own = keras_code.custom_classes(found.config)
     if own:
-        yield f"classes of the author's own: {listed(own)}: export the model where they are defined, model.export('folder')"
+        yield f"classes of the author's own: {listed(own)}: --custom-objects FILE.py with the file that defines them"
 
 
 def _contains(data: memoryview, text: bytes) -> bool:

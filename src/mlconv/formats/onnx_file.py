@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mlconv.errors import Corrupt, PathEscape, UnknownSignature
 from mlconv.formats import Description, ModelFile, mapped, onnx_graphs, onnx_macs, onnx_weights, protobuf
+from mlconv.formats.onnx_ranges import value_ranges
 from mlconv.formats.onnx_skeleton import load
 from mlconv.formats.protobuf import BYTES, VARINT, WireError
 from mlconv.tensors import Dim, TensorSpec
@@ -34,10 +35,6 @@ _GRAPH = dict.fromkeys((1, 2, 5, 10, 11, 12, 13, 14, 15, 16), BYTES)
 _NODE = dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), BYTES)
 _GRAPH_FIELD = 7
 _LOOKED_AT = 16  # fields of a graph that decide whether it is one
-_KEEPS_VALUES = frozenset(
-    {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Transpose", "Slice", "Expand", "Tile"}
-)
-_INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 12, 13})
 
 
 def is_onnx(path: Path) -> bool:
@@ -145,49 +142,6 @@ def assert_external_data_inside(path: Path) -> None:
         Corrupt, PathEscape: As ``external_files``.
     """
     external_files(path)
-
-
-def value_ranges(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """For integer inputs that index a constant table: the lowest and highest row, the least over all uses.
-
-    An input is followed through operators that keep its values (Cast, Reshape, Slice, ...) to a Gather's indices.
-    """
-    graph = model.graph
-    tables = {name: tuple(tensor.dims) for name, tensor in onnx_graphs.initializers(graph).items()}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output:
-            for attribute in node.attribute:
-                tables[node.output[0]] = tuple(attribute.t.dims)
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in set(node.input):
-            users.setdefault(name, []).append(node)
-    found: dict[str, tuple[int, int]] = {}
-    for value in graph.input:
-        if value.name not in tables and value.type.tensor_type.elem_type in _INTEGERS:
-            rows = min(_rows_indexed(value.name, users, tables), default=0)
-            if rows > 0:
-                found[value.name] = (0, rows - 1)
-    return found
-
-
-def _rows_indexed(
-    start: str, users: dict[str, list[onnx.NodeProto]], tables: dict[str, tuple[int, ...]]
-) -> Iterator[int]:
-    """Rows of every constant table that the value ``start`` indexes."""
-    seen, rest = {start}, [start]
-    while rest:
-        name = rest.pop()
-        for node in users.get(name, ()):
-            inputs = list(node.input)
-            if node.op_type == "Gather" and len(inputs) > 1 and inputs[1] == name:
-                table = tables.get(inputs[0], ())
-                axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-                if -len(table) <= axis < len(table):
-                    yield table[axis]
-            elif inputs[0] == name and (node.op_type in _KEEPS_VALUES or node.op_type == "Gather"):
-                rest += [output for output in node.output if output not in seen]
-                seen.update(node.output)
 
 
 def _inputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:

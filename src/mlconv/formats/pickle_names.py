@@ -6,6 +6,8 @@ The list is that of ``torch.load(weights_only=True)``, torch 2.13, torch/_weight
 
 from __future__ import annotations
 
+import _compat_pickle
+import sys
 from dataclasses import dataclass
 
 
@@ -28,6 +30,52 @@ def is_allowed(name: Global) -> bool:
         or (name.module == "numpy.dtypes" and name.name.endswith("DType") and name.name != "ObjectDType")
     )
 
+
+def is_of_data(name: Global) -> bool:
+    """Whether a foreign name is of a kind that training leaves beside weights: settings, metrics, dates, classes of a project.
+
+    Nothing of the kind is ever imported here. The question is what a file is to be called: one whose pickle reaches for
+    the operating system, or for a way to run text, is nobody's settings, and is refused whole.
+    """
+    # up to protocol 2 a name is written as Python 2 had it: `commands.Popen`
+    module = _compat_pickle.IMPORT_MAPPING.get(name.module, name.module)
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or top in ("nt", "posix"):
+        return (
+            module in _DATA_MODULES
+            or str(name) in _DATA
+            or name.name in ("PosixPath", "WindowsPath", "PurePosixPath")
+        )
+    if top in ("torch", "numpy"):
+        return name.module.startswith(_DATA_PACKAGES) or str(name) in _DATA
+    return top not in _CODE_MODULES and name.module != "?"
+
+
+_DATA = frozenset(
+    ["types.SimpleNamespace", "_codecs.encode", "copyreg._reconstructor", "functools.partial", "numpy.ndarray", "numpy.dtype"]
+    + [f"builtins.{kind}" for kind in ("object", "dict", "list", "tuple", "set", "frozenset", "str", "int", "long", "unicode",
+                                       "float", "bool", "bytes", "slice", "range", "complex", "bytearray", "type")]
+)  # fmt: skip
+_DATA_MODULES = frozenset(
+    {
+        "argparse",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "random",
+        "typing",
+        "uuid",
+    }
+)
+_DATA_PACKAGES = ("torch.nn.", "torch.optim.", "torch.torch_version", "torch.utils.data", "torch.distributed", "torch.ao.",
+                  "torch._utils", "torch._C", "torch.amp", "torch.cuda.amp", "numpy.core", "numpy._core", "numpy.random")  # fmt: skip
+_CODE_MODULES = frozenset(
+    {"cloudpickle", "dill", "IPython", "pip", "setuptools", "pkg_resources", "joblib", "pytest", "_pytest"}
+)
+"""Packages that make functions out of text or bytecode, or that install others."""
 
 _TYPED_MODULES = ("torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse")
 _QSCHEMES = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric",

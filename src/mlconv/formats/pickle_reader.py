@@ -11,7 +11,7 @@ import mmap
 import pickletools
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from mlconv.formats.pickle_names import DTYPES, STORAGE_DTYPES, Global, is_allowed
@@ -24,30 +24,46 @@ _BAD_PICKLE = (ValueError, IndexError, KeyError, TypeError, OverflowError, Attri
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """Bytes outside the pickle. ``dtype`` is numpy's name; None for bytes without a type."""
+    """Bytes outside the pickle.
+
+    Attributes:
+        dtype: numpy's name; None for bytes without a type.
+        is_view: Whether it is a part of another storage, as torch before 1.6 could write it.
+    """
 
     key: str
     dtype: str | None
     elements: int
+    is_view: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A tensor that loading would build on a storage; ``storage`` is None where there is none, or none that was read."""
+    """A tensor that loading would build on a storage; ``storage`` is None where there is none, or none that was read.
+
+    Attributes:
+        is_quantized: Whether its elements stand for real numbers by a scale that is not kept here.
+    """
 
     storage: Storage | None
     dtype: str
     shape: tuple[int, ...]
     offset: int = 0
     strides: tuple[int, ...] = ()
+    is_quantized: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """What a call would have returned. Contents that were set on it are not kept."""
+    """What a call would have returned.
+
+    Attributes:
+        states: What BUILD would have set on it, mostly its ``__dict__``. Items that were set on it are not kept.
+    """
 
     by: object
     args: object = None
+    states: list[Any] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -59,12 +75,14 @@ class Pickle:
             A key of a dict that is neither text nor a number nor None stands as an ``object``.
         foreign: Names outside the list, in order of appearance.
         tensors: Every tensor, in order.
+        storages: Every storage by its key.
         complete: Whether it was read to its end. Where it was not, nothing is known of the rest.
     """
 
     root: Any = None
     foreign: list[Global] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
+    storages: dict[str, Storage] = field(default_factory=dict)
     complete: bool = True
 
     @property
@@ -269,15 +287,21 @@ class _Machine:
 
     def _build(self, _: Any) -> None:
         state = self.pop()
-        tensor = _built(self.stack[-1], state)
+        target = self.stack[-1]
+        tensor = _built(target, state)
         if tensor is not None:
             self.stack[-1] = self.kept(tensor)
+        elif isinstance(target, Made):
+            target.states.append(state)
 
     def _persid(self, arg: str) -> None:
         self.stack.append(_storage((arg,)))
 
     def _binpersid(self, _: Any) -> None:
-        self.stack.append(_storage(self.pop()))
+        found = _storage(self.pop())
+        if isinstance(found, Storage):
+            self.result.storages.setdefault(found.key, found)
+        self.stack.append(found)
 
     def _ext1(self, arg: int) -> None:
         self.stack.append(self.named("copyreg", f"extension {arg}"))
@@ -315,7 +339,7 @@ _PUSHED = frozenset(
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
 _IGNORED = frozenset({"PROTO", "FRAME", "READONLY_BUFFER"})
-_MAPPINGS = frozenset({"collections.OrderedDict", "collections.Counter"})
+_MAPPINGS = frozenset({"collections.OrderedDict", "collections.Counter", "collections.defaultdict"})
 
 
 def _fill(target: Any, items: list[Any]) -> None:
@@ -340,12 +364,13 @@ def _mapping(args: object) -> dict[Any, Any]:
 def _storage(identity: object) -> object:
     """The storage that torch's ``persistent_load`` would give: ("storage", type, key, location, elements, ...)."""
     if isinstance(identity, tuple) and len(identity) >= 5 and identity[0] in ("storage", b"storage"):
-        _, kind, key, _, elements, *_ = identity
+        _, kind, key, _, elements, *view = identity
         if isinstance(kind, Global) and isinstance(elements, int) and 0 <= elements < 1 << 60:
             dtype = STORAGE_DTYPES.get(kind.name.removesuffix("Storage"))
             return Storage(
-                key.decode("latin-1") if isinstance(key, bytes) else str(key)[:200], dtype, elements
-            )
+                key.decode("latin-1") if isinstance(key, bytes) else str(key)[:200], dtype, elements,
+                is_view=view[:1] not in ([], [None]),
+            )  # fmt: skip
     return Made("persistent", identity)
 
 
@@ -359,10 +384,11 @@ def _tensor(by: object, args: object) -> Tensor | None:
         return None
     match by.name.removeprefix("_rebuild_"), args:
         case (
-            ("tensor" | "tensor_v2" | "qtensor"),
+            ("tensor" | "tensor_v2" | "qtensor") as kind,
             (Storage() as storage, int() as offset, shape, strides, *_),
         ):
-            return _checked(storage, storage.dtype or "uint8", shape, offset, strides)
+            made = _checked(storage, storage.dtype or "uint8", shape, offset, strides)
+            return replace(made, is_quantized=True) if kind == "qtensor" else made
         case "tensor_v3", (Storage() as storage, int() as offset, shape, strides, _, _, dtype, *_):
             return _checked(storage, _dtype(dtype), shape, offset, strides)
         case "meta_tensor_no_storage", (dtype, shape, *_):

@@ -27,6 +27,7 @@ from mlconv.formats import (
 from mlconv.formats.archive import Archive, broken
 from mlconv.formats.protobuf import WireError
 
+_WITHOUT_LOADING = "without loading it: --module FILE.py:NAME, where NAME builds the same network"
 _SAVE_SAFE = "save the state dict as .safetensors, or the program with torch.export.save"
 
 
@@ -61,7 +62,8 @@ def _pickle(model: ModelFile, trust_pickle: bool, _: bool) -> None:
         raise UntrustedPickle(
             f"`{model.ref}` is a pickle that would run code to load",
             why=f"it imports {listed(names)}" if names else "it cannot be read without being loaded",
-            fix=f"--trust-pickle, if you know who made it; better: {_SAVE_SAFE}",
+            fix="--trust-pickle, if you know who made it; "
+            + (_WITHOUT_LOADING if weights.is_readable(path) else f"better: {_SAVE_SAFE}"),
         )
 
 

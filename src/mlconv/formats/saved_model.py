@@ -5,18 +5,21 @@ Field numbers are those of tensorflow/core/protobuf/{saved_model,meta_graph,save
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlconv.errors import UnknownSignature, listed
-from mlconv.formats import Description, ModelFile, graph_def, mapped, protobuf
+from mlconv.errors import UnknownSignature, UnknownTag, listed, nearest
+from mlconv.formats import Description, ModelFile, graph_def, mapped, protobuf, saved_functions
 from mlconv.formats.archive import broken
 from mlconv.formats.graph_def import Graph
 from mlconv.formats.protobuf import BYTES, VARINT, WireError
-from mlconv.tensors import TensorSpec
+from mlconv.formats.saved_functions import Function
+from mlconv.tensors import TensorSpec, show_shape
 
 FILE = "saved_model.pb"
 SERVING = "serving_default"
+SERVING_TAG = "serve"
 _COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "saved_model_initializers")
 _HOUSEKEEPING = ("__saved_model_init_op", "__saved_model_train_op")
 
@@ -41,6 +44,7 @@ class MetaGraph:
         initializers: Nodes that loading runs.
         concrete_functions: Functions that the loaded objects can call.
         assets: Asset file names.
+        functions: Those of the root object, by name: what can be called without a signature.
     """
 
     tags: tuple[str, ...]
@@ -52,6 +56,7 @@ class MetaGraph:
     initializers: tuple[str, ...]
     concrete_functions: tuple[str, ...]
     assets: tuple[str, ...]
+    functions: dict[str, Function] = field(default_factory=dict)
 
 
 def is_saved_model(data: memoryview) -> bool:
@@ -88,8 +93,52 @@ def read(folder: Path) -> tuple[MetaGraph, ...]:
 
 
 def serving(graphs: tuple[MetaGraph, ...]) -> MetaGraph:
-    """The graph with the tag ``serve``, else the first."""
-    return next((graph for graph in graphs if "serve" in graph.tags), graphs[0])
+    """The graph tagged ``serve`` and nothing else, else the first that has this tag, else the first."""
+    return graphs[_serving([graph.tags for graph in graphs]) or 0]
+
+
+def select_graph(tags: Sequence[Sequence[str]], asked: str | None, ref: str) -> int:
+    """Which of several graphs, by the tags of each: the one asked for, else that tagged ``serve``, else the only one.
+
+    Args:
+        asked: A tag, or several joined by a comma or a plus; empty for the graph without tags.
+
+    Raises:
+        UnknownTag: No graph has these tags, or several have; or none is asked for and none is usual.
+    """
+    shown = [_shown(own) for own in tags]
+    if asked is None:
+        usual = _serving(tags)
+        if usual is None and len(tags) > 1:
+            raise UnknownTag(
+                f"`{ref}` has {len(tags)} graphs and none tagged `serve`", why=f"they are tagged {listed(shown)}",
+                fix=f"--tag {_typed(tags[0])}",
+            )  # fmt: skip
+        return usual or 0
+    wanted = {part.strip() for part in asked.replace("+", ",").split(",") if part.strip()}
+    same = [index for index, own in enumerate(tags) if set(own) == wanted]
+    holding = same or [index for index, own in enumerate(tags) if wanted and wanted <= set(own)]
+    if len(holding) == 1 or same:
+        return holding[0]
+    close = nearest(asked, [_typed(own) for own in tags])
+    raise UnknownTag(
+        f"`{ref}` has {'several graphs' if holding else 'no graph'} tagged `{asked}`", why=f"its graphs are tagged {listed(shown)}",
+        fix=f"--tag {_typed(tags[holding[0]]) if holding else close[0] if close else _typed(tags[0])}",
+    )  # fmt: skip
+
+
+def _serving(tags: Sequence[Sequence[str]]) -> int | None:
+    exact = [index for index, own in enumerate(tags) if tuple(own) == (SERVING_TAG,)]
+    return next(iter([*exact, *(index for index, own in enumerate(tags) if SERVING_TAG in own)]), None)
+
+
+def _shown(tags: Sequence[str]) -> str:
+    return ",".join(sorted(tags)) or "without a tag"
+
+
+def _typed(tags: Sequence[str]) -> str:
+    """Tags as `--tag` takes them."""
+    return ",".join(sorted(tags)) or "''"
 
 
 def default_signature(graph: MetaGraph) -> str | None:
@@ -97,25 +146,30 @@ def default_signature(graph: MetaGraph) -> str | None:
     return SERVING if SERVING in graph.signatures else min(graph.signatures, default=None)
 
 
-def describe(model: ModelFile, signature: str | None = None) -> Description:
+def describe(model: ModelFile, signature: str | None = None, tag: str | None = None) -> Description:
     """What a SavedModel says of itself: one signature, and the operators of the whole graph and its functions.
 
-    Parameters are those that the signature computes with: an optimizer's variables do not count.
+    Parameters are those that the signature computes with: an optimizer's variables do not count. Without a signature
+    the root object's functions stand in its place.
 
     Raises:
         Corrupt: A file of it is damaged.
         UnknownSignature: It has no entry point ``signature``.
+        UnknownTag: It has no graph of that tag.
     """
     folder = mapped.path_of(model)
     graphs = read(folder)
-    graph = serving(graphs)
-    name = signature or default_signature(graph)
-    if name is not None and name not in graph.signatures:
+    graph = (
+        serving(graphs) if tag is None else graphs[select_graph([one.tags for one in graphs], tag, model.ref)]
+    )
+    name = signature or default_signature(graph) or next(iter(graph.functions), None)
+    if name is not None and name not in graph.signatures and name not in graph.functions:
+        there = [*sorted(graph.signatures), *graph.functions]
         raise UnknownSignature(
-            f"`{folder}` has no signature `{name}`; it has {listed(sorted(graph.signatures)) or 'none'}",
-            fix=f"--signature {default_signature(graph) or 'NAME'}",
+            f"`{folder}` has no signature `{name}`; it has {listed(there) or 'none'}",
+            fix=f"--signature {default_signature(graph) or next(iter(graph.functions), 'NAME')}",
         )
-    chosen = graph.signatures[name] if name else Signature((), (), ())
+    chosen = _entry(graph, name)
     try:
         parameters = _parameters(graph.graph, chosen)
     except WireError as error:
@@ -123,8 +177,31 @@ def describe(model: ModelFile, signature: str | None = None) -> Description:
     return Description(
         "saved-model", inputs=chosen.inputs, outputs=chosen.outputs, operators=graph_def.operators(graph.graph),
         parameters=parameters, bytes=sum(file.stat().st_size for file in _files(folder)),
-        metadata=_metadata(graphs), signatures=tuple(sorted(graph.signatures)), notes=_notes(graphs, graph, name),
+        metadata=_metadata(graph), signatures=tuple(sorted(graph.signatures)) or tuple(graph.functions),
+        notes=_notes(graphs, graph, name),
     )  # fmt: skip
+
+
+def _entry(graph: MetaGraph, name: str | None) -> Signature:
+    """A signature, or the first traced form of a function."""
+    if name in graph.signatures:
+        return graph.signatures[str(name)]
+    forms = graph.functions[name].forms if name in graph.functions else ()
+    return Signature(forms[0].inputs, forms[0].outputs, ()) if forms else Signature((), (), ())
+
+
+def told(function: Function) -> str:
+    """A function and what it was traced with: ```__call__` (x: float32[?,4])``."""
+    forms = [
+        ", ".join(f"{spec.name}: {spec.dtype}[{show_shape(spec.shape)}]" for spec in traced.inputs)
+        or "nothing"
+        for traced in function.forms
+    ]
+    return (
+        f"`{function.name}` ({' or '.join(dict.fromkeys(forms))})"
+        if forms
+        else f"`{function.name}` (never called)"
+    )
 
 
 def _meta_graph(data: memoryview) -> MetaGraph:
@@ -135,6 +212,7 @@ def _meta_graph(data: memoryview) -> MetaGraph:
         if name not in _HOUSEKEEPING
     }
     objects = protobuf.message(data, 7)
+    functions = saved_functions.read(objects)
     return MetaGraph(
         tags=tuple(protobuf.texts(info, 4)),
         tensorflow_version=protobuf.text(info, 5),
@@ -145,6 +223,7 @@ def _meta_graph(data: memoryview) -> MetaGraph:
         initializers=tuple(graph_def.producer(name) for name in _initializers(data)),
         concrete_functions=tuple(protobuf.entries(objects, 2)),
         assets=tuple(protobuf.text(asset, 2) for asset in protobuf.messages(data, 6)),
+        functions=functions,
     )
 
 
@@ -183,19 +262,22 @@ def _parameters(graph: Graph, signature: Signature) -> int:
     return graph_def.parameters_of(graph_def.reached(graph, map(graph_def.producer, signature.tensors)))
 
 
-def _metadata(graphs: tuple[MetaGraph, ...]) -> dict[str, str]:
-    chosen = serving(graphs)
-    told = {"tags": ", ".join(chosen.tags), "tensorflow_version": chosen.tensorflow_version}
-    return {key: value for key, value in told.items() if value}
+def _metadata(graph: MetaGraph) -> dict[str, str]:
+    known = {"tags": ", ".join(graph.tags), "tensorflow_version": graph.tensorflow_version}
+    return {key: value for key, value in known.items() if value}
 
 
 def _notes(graphs: tuple[MetaGraph, ...], graph: MetaGraph, name: str | None) -> tuple[str, ...]:
     notes = []
     if len(graphs) > 1:
         notes.append(
-            f"it holds {len(graphs)} graphs, with the tags {listed(['+'.join(one.tags) or 'none' for one in graphs])}"
+            f"it holds {len(graphs)} graphs, with the tags {listed([_shown(one.tags) for one in graphs])}: --tag chooses another"
         )
-    if name is None:
+    if not graph.signatures and graph.functions:
+        notes.append(
+            f"it has no signature; functions that --signature takes: {', '.join(map(told, graph.functions.values()))}"
+        )
+    elif name is None:
         notes.append("it has no signature: save it again with signatures=")
     elif len(graph.signatures) > 1:
         notes.append(

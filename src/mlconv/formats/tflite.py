@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mlconv.formats import Description, ModelFile, mapped
 from mlconv.formats.flatbuffer import FlatbufferError, Reader
 from mlconv.formats.tflite_graph import Affine, Model, Operator, Signature, Subgraph, Tensor
 from mlconv.formats.tflite_macs import macs
+from mlconv.formats.tflite_ranges import value_ranges
 from mlconv.formats.tflite_read import is_tflite, parse, read
 from mlconv.tensors import TensorSpec
 
@@ -28,9 +28,6 @@ PROVENANCE = "MLCONV_PROVENANCE"
 _FLOAT = frozenset({"float16", "bfloat16", "float32", "float64"})
 _INTEGER = frozenset({"int2", "int4", "uint4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
 _BOUNDARY = frozenset({"QUANTIZE", "DEQUANTIZE"})
-_KEEPS_VALUES = frozenset(
-    {"CAST", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "TILE"}
-)
 _TEXT_LIMIT = 4096  # characters of one metadata buffer that are told
 
 
@@ -114,54 +111,6 @@ def quantization(model: Model) -> dict[str, Any] | None:
     elif any(_computes_in_float(graph, operator) for graph, operator in model.operators()):
         kind = "partial"
     return {"kind": kind, "dtypes": dict(sorted(counts.items()))}
-
-
-def value_ranges(model: Model, signature: str | None = None) -> dict[str, tuple[int, int]]:
-    """For integer inputs that index a constant table: the lowest and highest row, the least over all uses.
-
-    An input is followed through operators that keep its values (CAST, RESHAPE, ...) to GATHER and EMBEDDING_LOOKUP.
-    """
-    entry = model.signature(signature)
-    graph = model.subgraphs[entry.subgraph]
-    users: dict[int, list[Operator]] = {}
-    for operator in graph.operators:
-        for index in set(operator.inputs):
-            users.setdefault(index, []).append(operator)
-    found: dict[str, tuple[int, int]] = {}
-    for name, index in entry.inputs.items():
-        if graph.tensors[index].dtype in ("int32", "int64", "uint8", "int8", "int16", "uint32"):
-            rows = min(_rows_indexed(graph, index, users), default=0)
-            if rows > 0:
-                found[name] = (0, rows - 1)
-    return found
-
-
-def _rows_indexed(graph: Subgraph, start: int, users: dict[int, list[Operator]]) -> Iterator[int]:
-    """Rows of every constant table that values of tensor ``start`` index."""
-    seen, rest = {start}, [start]
-    while rest:
-        index = rest.pop()
-        for operator in users.get(index, ()):
-            at = operator.inputs.index(index)
-            rows = _table_rows(graph, operator, at)
-            if rows is not None:
-                yield rows
-            elif at == 0 and operator.kind in _KEEPS_VALUES:
-                rest += [out for out in operator.outputs if out not in seen]
-                seen.update(operator.outputs)
-
-
-def _table_rows(graph: Subgraph, operator: Operator, at: int) -> int | None:
-    """Rows of the constant table that input ``at`` of an operator indexes."""
-    if (operator.kind, at) == ("GATHER", 1):
-        table, axis = graph.input(operator, 0), operator.integer("axis")
-    elif (operator.kind, at) == ("EMBEDDING_LOOKUP", 0):
-        table, axis = graph.input(operator, 1), 0
-    else:
-        return None
-    if table is None or not table.is_constant or not -len(table.shape) <= axis < len(table.shape):
-        return None
-    return table.shape[axis]
 
 
 def _is_real(tensor: Tensor) -> bool:

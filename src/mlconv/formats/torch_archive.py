@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Literal
 
-from mlconv.errors import Corrupt, NotConvertible, UnknownFormat, listed
+from mlconv.errors import Corrupt, ScikitLearnModel, UnknownFormat, listed
 from mlconv.formats import (
     Description,
     ModelFile,
@@ -35,12 +35,12 @@ Kind = Literal["torch-export", "torchscript", "torch-weights", "torch-pickle"]
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # LONG1 0x1950a86a20f9469cfc6c, STOP
 
 _ESTIMATORS = {
-    "sklearn": "scikit-learn",
-    "xgboost": "XGBoost",
-    "lightgbm": "LightGBM",
-    "catboost": "CatBoost",
-    "joblib": "joblib",
-}
+    "sklearn": ("scikit-learn", "pip install skl2onnx, load the model in Python, and call skl2onnx.to_onnx(model, X[:1])"),
+    "xgboost": ("XGBoost", "pip install onnxmltools, load the model in Python, and call onnxmltools.convert_xgboost"),
+    "lightgbm": ("LightGBM", "pip install onnxmltools, load the model in Python, and call onnxmltools.convert_lightgbm"),
+    "catboost": ("CatBoost", "load the model in Python, and call model.save_model('model.onnx', format='onnx')"),
+    "joblib": ("joblib", "pip install skl2onnx, load the model in Python, and call skl2onnx.to_onnx(model, X[:1])"),
+}  # fmt: skip
 
 
 def kind_of_archive(opened: Archive) -> Kind | None:
@@ -109,7 +109,7 @@ def read_archive_pickle(opened: Archive, name: str = "data.pkl") -> Pickle:
         raise broken(opened.path, f"its pickle `{name}` is damaged: {error}") from error
     if found.is_plain:
         for tensor in found.tensors:
-            _check_storage(opened, name, tensor)
+            assert_stored(opened, name, tensor)
     return found
 
 
@@ -133,6 +133,17 @@ def read_pickle(path: Path) -> Pickle:
             found = error.partial
     found.foreign[:0] = foreign
     return found
+
+
+def read_any_pickle(path: Path) -> Pickle:
+    """The object in a file of ``torch.save``, or of a bare pickle, not loaded.
+
+    Raises:
+        Corrupt: It is damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    return read_archive_pickle(archive.open_archive(path)) if archive.is_zip(head) else read_pickle(path)
 
 
 def imported(path: Path, opened: Archive | None) -> list[str]:
@@ -194,6 +205,10 @@ def describe_pickle(model: ModelFile, signature: str | None = None) -> Descripti
     ]
     if not found.complete:
         notes.append("the pickle was not read to its end")
+    if torch_checkpoint.find_checkpoint(found, modules=True) is not None:
+        notes.append(
+            "its weights are read without loading it where --module names code that builds the same network"
+        )
     return Description(
         "torch-pickle", parameters=parameters.count(torch_checkpoint.distinct(tensors)) if tensors else None, bytes=path.stat().st_size,
         metadata={"class": classes[0]} if classes else {}, notes=tuple(notes),
@@ -201,11 +216,11 @@ def describe_pickle(model: ModelFile, signature: str | None = None) -> Descripti
 
 
 def _kind(found: Pickle, path: Path) -> Kind:
+    if torch_checkpoint.find_checkpoint(found) is not None:
+        return "torch-weights"
     if not found.is_plain:
         _refuse_estimators(found, path)
         return "torch-pickle"
-    if torch_checkpoint.find_checkpoint(found.root) is not None:
-        return "torch-weights"
     raise UnknownFormat(
         f"`{path}` is a pickle that holds neither weights nor a module",
         why=f"it holds {_kind_of_value(found.root)}",
@@ -218,35 +233,42 @@ def _refuse_estimators(found: Pickle, path: Path) -> None:
     packages = {name.module.partition(".")[0] for name in found.foreign}
     library = next((name for name in _ESTIMATORS if name in packages), None)
     if library and not any(name.module.startswith("torch.nn") for name in found.foreign):
-        raise NotConvertible(
-            f"`{path}` is a pickled {_ESTIMATORS[library]} model",
+        name, advice = _ESTIMATORS[library]
+        raise ScikitLearnModel(
+            f"`{path}` is a pickled {name} model",
             why="mlconv converts neural networks; estimators and trees have converters of their own",
-            fix="pip install skl2onnx, load the model in Python, and call skl2onnx.to_onnx(model, X[:1])",
+            fix=advice,
         )
 
 
 def _kind_of_value(root: object) -> str:
     if isinstance(root, Tensor):
         return f"one tensor of shape {root.shape}"
+    if isinstance(root, dict) and root.keys() == {"state", "param_groups"}:
+        return "the state of an optimizer, which belongs to a training and not to a model"
     if isinstance(root, dict):
         return f"a dictionary with the keys {listed([str(key)[:40] for key in root if isinstance(key, (str, int))])}"
     return f"a {type(root).__name__}"
 
 
-def _check_storage(opened: Archive, name: str, tensor: Tensor) -> None:
-    """A tensor's elements must lie in a member of the archive: ``data/KEY`` beside ``data.pkl``."""
+def assert_stored(opened: Archive, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor whose elements do not lie in a member of the archive: ``data/KEY`` beside ``data.pkl``.
+
+    Raises:
+        Corrupt: The member is missing, or too short.
+    """
     storage = tensor.storage
     if storage is None:
         return
     member = f"{name.removesuffix('.pkl')}/{storage.key}"
     if member not in opened:
         raise broken(opened.path, f"its member `{member}` is missing, and a tensor lies in it")
-    needed = parameters.bytes_of(_reach(tensor), tensor.dtype)
+    needed = parameters.bytes_of(reach(tensor), tensor.dtype)
     if needed > opened.size(member):
         raise broken(opened.path, f"its member `{member}` is too short for a tensor of shape {tensor.shape}")
 
 
-def _reach(tensor: Tensor) -> int:
+def reach(tensor: Tensor) -> int:
     """Elements of the storage that a tensor reaches over."""
     if 0 in tensor.shape:
         return 0

@@ -23,6 +23,7 @@ _SCALAR_TYPES = {
     31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
 }  # fmt: skip
 _SYMBOL = re.compile(r"(?:Symbol\('(?P<quoted>\w+)'[^)]*\)|(?P<bare>[A-Za-z_]\w*))")
+_DEVICE = re.compile(rb'"device": ?\{[^{}]*"type": ?"(\w+)"')
 _STORED = ("parameter", "buffer", "tensor_constant")
 
 
@@ -60,6 +61,18 @@ def describe(model: ModelFile, signature: str | None = None) -> Description:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         why = f"`{found[name]}` is not the JSON of a program: {type(error).__name__}: {error}"
         raise broken(path, why) from error
+
+
+def devices(opened: Archive) -> list[str]:
+    """The devices but the CPU that the programs name: where they were exported.
+
+    Raises:
+        Corrupt: A program does not unpack.
+    """
+    found: set[str] = set()
+    for member in programs(opened).values():
+        found |= {match[1].decode() for match in _DEVICE.finditer(opened.read(member))}
+    return sorted(found - {"cpu", "meta"})
 
 
 def pickles(opened: Archive) -> tuple[str, ...]:
@@ -179,6 +192,9 @@ def _notes(program: dict[str, Any], opened: Archive) -> list[str]:
         notes.append(
             f"axis `{symbol}` goes from {low if low is not None else 0} to {high if high is not None else 'any size'}"
         )
+    elsewhere = devices(opened)
+    if elsewhere:
+        notes.append(f"it was exported on {listed(elsewhere)}, which conversion changes to the CPU")
     inside = pickles(opened)
     if inside:
         notes.append(f"it holds pickles, which are not loaded: {listed(list(inside))}")

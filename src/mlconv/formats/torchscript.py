@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from mlconv.errors import listed
 from mlconv.formats import (
     Description,
     ModelFile,
@@ -32,6 +33,8 @@ _FORWARD = re.compile(
     r"^  def forward\(self: [^,)]*,?\s*(?P<arguments>.{0,20000}?)\) -> [^\n]*:\n", re.MULTILINE | re.DOTALL
 )
 _CALLS = (("OP",), ("OPN",))  # instructions that call an operator
+_DEVICE = re.compile(r"\btorch\.device\(\"(?!cpu|meta)(?P<device>[a-z]+(?::\d+)?)\"\)")
+_TO_CUDA = re.compile(r"\btorch\.cuda\(")
 _TENSOR_TYPES = frozenset({"Tensor", "Optional[Tensor]"})
 
 
@@ -65,6 +68,10 @@ def describe(model: ModelFile, signature: str | None = None) -> Description:
         f"traced with `{name}` of shape {show_shape(example.shape)}" for name, example in examples.items()
     ]
     notes += [f"forward also takes {', '.join(others)}"] if others else []
+    baked = devices(opened)
+    notes += (
+        [f"its code makes tensors on {listed(baked)}, which conversion changes to the CPU"] if baked else []
+    )
     return Description(
         "torchscript", inputs=inputs, operators=operators(opened), parameters=_parameters(opened, weights),
         bytes=path.stat().st_size, metadata=_metadata(opened), notes=tuple(notes),
@@ -84,6 +91,22 @@ def operators(opened: Archive) -> dict[str, int]:
     if not counts and "bytecode.pkl" in opened:
         counts = _bytecode_operators(_pickle(opened, "bytecode.pkl").root)
     return dict(sorted(counts.items()))
+
+
+def devices(opened: Archive) -> list[str]:
+    """The devices but the CPU that its code names: what a trace on a GPU keeps.
+
+    Raises:
+        Corrupt: The code is damaged.
+    """
+    texts = list(_code(opened).values())
+    found = {match["device"] for text in texts for match in _DEVICE.finditer(text)}
+    return sorted(found | {"cuda" for text in texts if _TO_CUDA.search(text)})
+
+
+def on_cpu(code: str) -> str:
+    """The code with the CPU in the place of those devices."""
+    return _TO_CUDA.sub("torch.cpu(", _DEVICE.sub('torch.device("cpu")', code))
 
 
 def _code(opened: Archive) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlconv.errors import ExternalDataMissing, PathEscape, listed
+from mlconv.errors import Corrupt, ExternalDataMissing, PathEscape, listed
 from mlconv.formats import (
     Description,
     ModelFile,
@@ -18,7 +18,7 @@ from mlconv.formats import (
     torch_checkpoint,
 )
 from mlconv.formats.archive import broken
-from mlconv.formats.pickle_reader import Tensor
+from mlconv.formats.pickle_reader import Pickle, Tensor
 from mlconv.tensors import TensorSpec
 
 _NEEDS_MODULE = "weights name tensors, not what computes with them: conversion needs --module"
@@ -46,22 +46,28 @@ def weights_index(path: Path) -> dict[str, TensorSpec]:
 
 
 def read_checkpoint(path: Path) -> torch_checkpoint.Checkpoint[Tensor]:
-    """The weights of a file whose format is ``torch-weights``.
+    """The weights of a file whose format is ``torch-weights``, or of a ``torch-pickle`` that holds a whole module.
 
     Raises:
-        Corrupt: It holds none, or is damaged.
+        Corrupt: It holds none that can be had without loading it, or is damaged.
     """
-    with path.open("rb") as file:
-        head = file.read(4)
-    found = (
-        torch_archive.read_archive_pickle(archive.open_archive(path))
-        if archive.is_zip(head)
-        else torch_archive.read_pickle(path)
-    )
-    checkpoint = torch_checkpoint.find_checkpoint(found.root) if found.is_plain else None
+    return _checkpoint(torch_archive.read_any_pickle(path), path)
+
+
+def _checkpoint(found: Pickle, path: Path) -> torch_checkpoint.Checkpoint[Tensor]:
+    checkpoint = torch_checkpoint.find_checkpoint(found, modules=True)
     if checkpoint is None:
         raise broken(path, "it holds no state dict")
     return checkpoint
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the weights of a ``torch-pickle`` can be had without loading it."""
+    try:
+        read_checkpoint(path)
+    except Corrupt:
+        return False
+    return True
 
 
 def is_index(head: bytes) -> bool:
@@ -118,7 +124,8 @@ def describe(model: ModelFile, signature: str | None = None) -> Description:
 
 
 def _describe_checkpoint(path: Path) -> Description:
-    found = read_checkpoint(path)
+    pickled = torch_archive.read_any_pickle(path)
+    found = _checkpoint(pickled, path)
     specs = torch_checkpoint.distinct(found.tensors)
     notes = (
         [f"state dict of {len(found.tensors)} tensors: {torch_checkpoint.dtype_counts(specs)}"]
@@ -129,6 +136,12 @@ def _describe_checkpoint(path: Path) -> Description:
         notes.append(f"the weights stand under {'.'.join(f'`{key}`' for key in found.under)}")
     if found.beside:
         notes.append(f"beside the weights it holds {listed(found.beside)}")
+    if found.rivals:
+        notes.append(f"other weights of the same network stand under {listed(list(found.rivals))}")
+    if pickled.foreign:
+        notes.append(
+            f"its pickle names {listed([str(name) for name in pickled.foreign], 3)}, and is read without being loaded"
+        )
     notes.append(_NEEDS_MODULE)
     return Description(
         "torch-weights", parameters=parameters.count(specs), bytes=path.stat().st_size, notes=tuple(notes)

@@ -14,6 +14,7 @@ from mlconv.convert.job import Options
 from mlconv.errors import MissingPackage, SourceDoesNotRun
 from mlconv.formats import ModelFile, mapped, tflite, tflite_read
 from mlconv.formats.tflite_graph import Model
+from mlconv.messages import Scene, litert_words, recognised
 from mlconv.runners.base import Feeds, Outputs
 from mlconv.runners.tensorflow import outputs_apart, tensorflow
 from mlconv.tensors import TensorSpec, with_input_options
@@ -168,6 +169,9 @@ def _load(path: Path, *, builtin: bool) -> Any:
         loaded = interpreter(model_path=str(path), **chosen)
         loaded.allocate_tensors()  # a custom operator is found missing only here
     except (ValueError, RuntimeError) as error:
+        known = recognised(error, Scene(path.name), litert_words.LOAD)
+        if known:
+            raise known from error
         raise SourceDoesNotRun(f"LiteRT does not load `{path.name}`", why=str(error).strip().splitlines()[0][:300],
                                fix="mlconv inspect it; custom operators need their own runtime") from error  # fmt: skip
     return loaded

@@ -15,7 +15,9 @@ import onnxruntime
 
 from mlconv.convert.job import Options
 from mlconv.errors import SourceDoesNotRun
-from mlconv.formats import ModelFile
+from mlconv.formats import ModelFile, ort_file
+from mlconv.messages.onnxruntime_words import plain
+from mlconv.runners import ort_blocks
 from mlconv.runners.base import Feeds, Outputs
 from mlconv.runners.onnx_types import NUMPY_NAMES, dims
 from mlconv.tensors import TensorSpec
@@ -24,7 +26,6 @@ ERRORS_ONLY = (
     3  # onnxruntime.SessionOptions.log_severity_level: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 )
 _FATAL_ONLY = 4
-_ORT_IDENTIFIER = b"ORTM"  # file_identifier of onnxruntime/core/flatbuffers/schema/ort.fbs
 
 _BY_ORT_NAME = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16",
@@ -45,6 +46,7 @@ class OnnxSession:
         optimize: False switches all graph optimisations off.
 
     Raises:
+        OtherVectors: An ORT file would load and give wrong answers.
         Exception: onnxruntime's own, where it refuses the model.
     """
 
@@ -59,7 +61,10 @@ class OnnxSession:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         model: str | bytes = path if isinstance(path, bytes) else str(path)
         if isinstance(path, Path):
-            options.add_session_config_entry("session.load_model_format", "ORT" if _is_ort(path) else "ONNX")
+            is_ort = _is_ort(path)
+            if is_ort:
+                ort_blocks.assert_fits(path)
+            options.add_session_config_entry("session.load_model_format", "ORT" if is_ort else "ONNX")
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         puts, outs = self._session.get_inputs(), self._session.get_outputs()
         # onnxruntime tells [] for a scalar and for a tensor of unknown rank alike: the file knows which
@@ -105,23 +110,8 @@ def open_runner(model: ModelFile, options: Options) -> OnnxSession:  # noqa: ARG
 
 
 def decisive(error: BaseException) -> str:
-    """What onnxruntime means by an error: its text on one line without codes, paths of its sources and repetition."""
-    text = " ".join(str(error).split())
-    for prefix in (
-        "[ONNXRuntimeError] : ",
-        "This is an invalid model. ",
-        "Exception during initialization: ",
-    ):
-        text = text.replace(prefix, "")
-    head, colon, rest = text.partition(" : ")
-    if head.isdigit() and colon:
-        text = rest.partition(" : ")[2] or rest
-    if text.startswith("Load model from ") and " failed:" in text:
-        text = text.partition(" failed:")[2]
-    text = text.removeprefix("Error: ").removeprefix("This is an invalid model. ").removeprefix("Error: ")
-    if text.startswith(("/onnxruntime_src/", "D:\\", "/Users/")):
-        text = text.partition(" was false. ")[2] or text.rpartition(") ")[2] or text
-    return text[:400] or type(error).__name__
+    """What onnxruntime means by an error, on one line; see ``onnxruntime_words.plain``."""
+    return plain(str(error)) or type(error).__name__
 
 
 @functools.cache
@@ -167,7 +157,7 @@ def onnxruntime_operators() -> frozenset[tuple[str, str]]:
 
 def _is_ort(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(8)[4:8] == _ORT_IDENTIFIER
+        return ort_file.is_ort(file.read(8))
 
 
 def _spec(put: Any, unranked: frozenset[str]) -> TensorSpec:
@@ -179,16 +169,13 @@ def _spec(put: Any, unranked: frozenset[str]) -> TensorSpec:
 
 
 def _unranked(model: Path | bytes) -> frozenset[str]:
-    """Inputs and outputs that an ONNX file declares without a shape; none for the ORT format."""
+    """Inputs and outputs that a file declares without a shape."""
     import onnx
 
-    if isinstance(model, Path) and _is_ort(model):
-        return frozenset()
-    proto = (
-        onnx.ModelProto.FromString(model)
-        if isinstance(model, bytes)
-        else onnx.load(model, load_external_data=False)
-    )
+    if isinstance(model, bytes):
+        proto = onnx.ModelProto.FromString(model)
+    else:
+        proto = ort_file.load(model) if _is_ort(model) else onnx.load(model, load_external_data=False)
     puts = (*proto.graph.input, *proto.graph.output)
     return frozenset(put.name for put in puts if not put.type.tensor_type.HasField("shape"))
 

@@ -14,7 +14,7 @@ import torch
 
 from mlconv.errors import UnknownOutput, UnsupportedType, listed, nearest
 from mlconv.runners.base import Feeds, Outputs
-from mlconv.tensors import TensorSpec
+from mlconv.tensors import Axis, TensorSpec
 
 Pack: TypeAlias = Callable[[Sequence[torch.Tensor]], tuple[tuple[Any, ...], dict[str, Any]]]
 """Puts the tensors of a signature, in its order, where `forward` wants them: positional and keyword arguments."""
@@ -54,12 +54,17 @@ class Flat(torch.nn.Module):
 
 
 class TorchRunner:
-    """A module in eval mode, run without gradients."""
+    """A module in eval mode, run without gradients.
+
+    Attributes:
+        axes: The ranges of the dynamic axes that the source itself tells.
+    """
 
     name = "torch-cpu"
 
     def __init__(self, flat: Flat, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.flat, self.inputs, self.outputs = flat, inputs, outputs
+        self.axes: dict[str, Axis] = {}
 
     def run(self, feeds: Feeds) -> Outputs:
         """One run; the module sees copies, so that one that writes to its inputs changes no feed."""

@@ -77,7 +77,7 @@ def from_proto(proto: ModelProto, folder: Path) -> ir.Model:
         raise Corrupt(
             "the model's graph contradicts itself",
             why=str(cause)[:300],
-            fix="mlconv check shows what is wrong",
+            fix="export it again with the tool that made it; mlconv check shows every fault",
         ) from error
     ir.external_data.set_base_dir(model.graph, folder)
     return model

@@ -27,6 +27,7 @@ from mlconv.convert.onnx_graph.shapes import is_unknown
 from mlconv.convert.onnx_graph.versions import set_versions
 from mlconv.errors import listed
 from mlconv.runners.onnx_session import onnxruntime_limits
+from mlconv.runtimes.fit import within
 from mlconv.tensors import TensorSpec
 
 PROVENANCE = "mlconv.provenance"
@@ -52,7 +53,7 @@ def variants(
 
     Args:
         path: What the converter wrote.
-        options: ``opset``, ``precision`` and ``optimize`` count here.
+        options: ``opset``, ``runtime``, ``precision`` and ``optimize`` count here.
         inputs: The source's signature: the artifact has its inputs in that order, and its names for axes without one.
         names: ``structural`` for files whose names differ from run to run (tf2onnx), else ``kept``.
 
@@ -61,7 +62,7 @@ def variants(
         UnsupportedOpset, OpsetOutOfReach: See ``onnx_graph.versions.set_versions``.
         ConverterFailed: Half precision was asked for and is not possible.
     """
-    limits = onnxruntime_limits()
+    limits = within(onnxruntime_limits(), options.runtime)
     model, warnings = repaired(load(path))
     model = set_versions(model, _opset(model, options, limits[0], warnings), limits)
     if options.precision == "fp16":

@@ -22,10 +22,18 @@ _DEFAULTS_IR = 4  # onnx.proto: before IR version 4 every initializer had to be 
 def repaired(model: ir.Model) -> tuple[ir.Model, list[str]]:
     """The mended model, and a sentence for each thing that somebody might miss."""
     model = model.clone()
-    notes = [*_duplicate_names(model), *_constants_as_inputs(model)]
+    notes = [*_missing_imports(model), *_duplicate_names(model), *_constants_as_inputs(model)]
     LiftConstantsToInitializersPass(size_limit=_LIFTED_FROM)(model)
     model, stale = _stale_outputs(model)
     return model, notes + stale
+
+
+def _missing_imports(model: ir.Model) -> list[str]:
+    """Domains whose operators are used, and of which no opset is imported: onnxruntime takes their first."""
+    used = {node.domain for node in model.graph.all_nodes()} - {"", "ai.onnx"}
+    missing = sorted(used - model.graph.opset_imports.keys())
+    model.graph.opset_imports.update(dict.fromkeys(missing, 1))
+    return [f"no opset of {listed(missing)} was imported; the artifact imports version 1"] if missing else []
 
 
 def _duplicate_names(model: ir.Model) -> list[str]:

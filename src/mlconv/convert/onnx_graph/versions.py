@@ -12,7 +12,7 @@ from mlconv.convert.onnx_graph.shapes import inferred, through_proto
 from mlconv.errors import OpsetOutOfReach, UnsupportedOpset, listed
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import AttributeProto, ModelProto
 
 OLDEST_OPSET = 13
 """The oldest opset to ask for: before it, operators took as attributes what they take as inputs since."""
@@ -128,18 +128,47 @@ class _Mover:
         import onnx.version_converter
 
         try:
-            return onnx.version_converter.convert_version(self._proto, self._target)
+            converted = onnx.version_converter.convert_version(self._proto, self._target)
+            return self._without_newer_attributes(converted)
         except (RuntimeError, onnx.version_converter.ConvertError):
             pass
         proto, step = self._proto, 1 if self._target > self._own else -1
         for version in range(self._own + step, self._target + step, step):
             proto = self._step(proto, version)
+        proto = self._without_newer_attributes(proto)
         if self._out_of_reach:
-            names = list(dict.fromkeys(self._out_of_reach))
-            raise OpsetOutOfReach(
-                f"{listed(names)} cannot be expressed at opset {self._target}; the model is at {self._own}",
-                fix=f"--opset {self._own}, or a number between {self._target} and {self._own}",
-            )
+            raise _lost(self._out_of_reach, self._own, self._target)
+        return proto
+
+    def _without_newer_attributes(self, proto: ModelProto) -> ModelProto:
+        """Drops what onnx's converter leaves of newer attributes, such as ``noop_with_empty_axes``, where it says nothing.
+
+        Raises:
+            OpsetOutOfReach: One has another value than its default.
+        """
+        import onnx
+
+        from mlconv.convert.onnx_graph.file import nodes
+
+        lost = []
+        for node in nodes(proto):
+            if node.domain not in ("", "ai.onnx") or self._target >= self._own:
+                continue
+            if not onnx.defs.has(node.op_type, max_inclusive_version=self._target):
+                continue
+            known = onnx.defs.get_schema(node.op_type, self._target).attributes
+            newer = onnx.defs.get_schema(node.op_type, self._own).attributes
+            strange = [
+                attribute
+                for attribute in node.attribute
+                if attribute.name not in known and attribute.name in newer
+            ]
+            for attribute in strange:
+                if not _is_default(attribute, newer[attribute.name].default_value):
+                    lost.append(node.op_type)
+                node.attribute.remove(attribute)
+        if lost:
+            raise _lost(lost, self._own, self._target)
         return proto
 
     def _step(self, proto: ModelProto, version: int) -> ModelProto:
@@ -166,6 +195,22 @@ class _Mover:
             self._out_of_reach.append(kind)
         hidden.add(kind)
         return proto
+
+
+def _lost(kinds: list[str], own: int, target: int) -> OpsetOutOfReach:
+    return OpsetOutOfReach(
+        f"{listed(list(dict.fromkeys(kinds)))} cannot be expressed at opset {target}; the model is at {own}",
+        fix=f"--opset {own}, or a number between {target} and {own}",
+    )
+
+
+def _is_default(attribute: AttributeProto, default: AttributeProto) -> bool:
+    """Whether an attribute says what its absence would say."""
+    import onnx
+
+    told = (onnx.helper.get_attribute_value(each) for each in (attribute, default) if each.type)
+    values = list(told)
+    return len(values) == 2 and values[0] == values[1]
 
 
 def _named(message: str) -> str | None:

@@ -7,14 +7,16 @@ dynamic axes.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.job import Job, Options
+from mlconv.convert.tensorflow_import import branches
+from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
 from mlconv.convert.tensorflow_import.signature import Port, finish, with_axes
 from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET, reason, translated, unsupported
 from mlconv.errors import BadInputOption, MlconvError, OpsetOutOfReach, ShapesNeeded, listed
@@ -194,6 +196,7 @@ class _Unknown(logging.Handler):
         if record.msg == self._MESSAGE and isinstance(record.args, tuple):
             name, kind = record.args[:2]
             self.found.append((str(kind), str(name)))
+            sys.stderr.write(f"{record.getMessage()}\n")  # with a handler, logging itself writes it nowhere
 
 
 @contextmanager
@@ -256,6 +259,7 @@ def freeze_function(
     """
     from tf2onnx import tf_loader
 
+    tf2onnx_repairs.install()
     captured = {tensor.name for tensor in function.graph.function_captures.by_val_internal.values()}
     given = [tensor.name for tensor in function.inputs if tensor.name not in captured]
     taken = dict(zip(sorted(function.structured_input_signature[1]), given, strict=True))
@@ -273,17 +277,40 @@ def inlined(graph_def: Any, inputs: list[str], outputs: list[str]) -> Any:
     """The graph with every function call opened up.
 
     Keras compiles grouped and depthwise convolutions as functions marked `_XlaMustCompile`, which TensorFlow never
-    inlines and tf2onnx then leaves behind as `StatefulPartitionedCall`.
+    inlines and tf2onnx then leaves behind as `StatefulPartitionedCall`. Branches that can never be taken go.
     """
-    import tensorflow as tf
-    from tf2onnx import tf_loader
+
+    def inline(graph_def: Any) -> Any:
+        import tensorflow as tf
+        from tf2onnx import tf_loader
+
+        with tf.Graph().as_default():
+            tf.import_graph_def(graph_def, name="")
+            return tf_loader.tf_optimize(inputs, outputs, graph_def)
+
+    def open_calls(graph_def: Any) -> Any:
+        return inline(_inlined_aggressively(graph_def, [*inputs, *outputs]))
 
     marked = _without_xla(graph_def)
-    if not marked:
-        return graph_def
+    return branches.without_shut_branches(inline(graph_def) if marked else graph_def, open_calls)
+
+
+def _inlined_aggressively(graph_def: Any, kept: list[str]) -> Any:
+    """Calls opened up, stateful ones too, as TensorFlow's own freezing does it."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
     with tf.Graph().as_default():
         tf.import_graph_def(graph_def, name="")
-        return tf_loader.tf_optimize(inputs, outputs, graph_def)
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph_def)
+    meta_graph.collection_def["train_op"].node_list.value.extend(kept)
+    config = config_pb2.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1  # small graphs too
+    options.optimizers.append("function")
+    options.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 
 def _without_xla(graph_def: Any) -> int:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlconv.convert.job import Options
+from mlconv.convert.tensorflow_import import custom_objects
+from mlconv.convert.tensorflow_import.custom_objects import CustomObjects
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (
-    ConverterFailed,
+    CustomObjectsNeeded,
     MissingPackage,
     MlconvError,
+    OtherKeras,
     SourceDoesNotRun,
     listed,
 )
 from mlconv.formats import ModelFile, keras_code, keras_file, mapped
+from mlconv.formats.keras_code import Named
+from mlconv.messages import Scene, keras_words, recognised
 from mlconv.runners.tensorflow import tensorflow
 
 _ZIP = b"PK\x03\x04"
@@ -35,11 +44,13 @@ class KerasModel:
     Attributes:
         keras: The module, ``keras`` or ``tf_keras``: what the model's tensors and structures belong to.
         warnings: One sentence each.
+        path: The file that holds the weights; None where the model was never in one.
     """
 
     model: Any
     keras: Any
     warnings: tuple[str, ...] = ()
+    path: Path | None = None
 
     @property
     def is_keras_2(self) -> bool:
@@ -56,7 +67,8 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
         Corrupt: The file is neither a Keras archive nor HDF5, or holds no model.
         UntrustedCode: It carries Python, or calls what is not known to be harmless, and `--trust-model` was not given.
         MissingPackage: Keras 2 wrote it, Keras 3 does not load it, and ``tf_keras`` is not installed.
-        ConverterFailed: It uses layers that no installed package has.
+        CustomObjectsNeeded: It uses classes or functions that neither Keras nor `--custom-objects` has.
+        OtherKeras: Those of `--custom-objects` are of the other Keras.
         SourceDoesNotRun: No Keras loads it.
     """
     tensorflow()
@@ -64,53 +76,255 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
     content = keras_file.read(source)
     if not options.trust_model:
         keras_code.assert_no_code(content.config, model.ref)
-    path = _under_own_suffix(source, scratch)
-    import keras
-
-    try:
-        loaded = keras.models.load_model(path, compile=False, safe_mode=not options.trust_model)
-    except Exception as error:  # Keras raises any kind for a file that it cannot read
-        if content.metadata.get("keras_version", "").startswith("3"):
-            raise _not_loaded(error, model.ref, f"Keras {keras.__version__} does not load") from error
-        if not options.trust_model:
-            _assert_keras_alone(content, model.ref)
-        return _with_keras_2(path, model, error, keras.__version__)
-    return KerasModel(loaded, keras)
+    is_keras_2 = not content.metadata.get("keras_version", "").startswith("3")
+    if is_keras_2 and options.custom_objects:
+        # what `from tensorflow import keras` means in the user's file: the Keras that wrote the model
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1" if importlib.util.find_spec("tf_keras") else "0")
+    loading = _Loading(
+        model.ref, _under_own_suffix(source, scratch), content, custom_objects.import_objects(options.custom_objects),
+        options.trust_model,
+    )  # fmt: skip
+    return loading.by_keras_2_or_3() if is_keras_2 else loading.by_keras_3()
 
 
-def _with_keras_2(path: Path, model: ModelFile, failure: Exception, version: str) -> KerasModel:
-    try:
-        import tf_keras
-    except ImportError as error:
-        raise MissingPackage(f"`{model.ref}` was written by Keras 2, and Keras {version} does not load it",
-                             why=decisive_line(failure), fix=INSTALL_KERAS_2) from error  # fmt: skip
-    try:
-        loaded = tf_keras.models.load_model(path, compile=False)
-    except Exception as error:  # as above
-        raise _not_loaded(
-            error, model.ref, f"neither Keras {version} nor tf_keras {tf_keras.__version__} loads"
-        ) from error
-    told = f"loaded by tf_keras {tf_keras.__version__} (Keras 2), since Keras {version} refuses it: {decisive_line(failure)}"
-    return KerasModel(loaded, tf_keras, (told,))
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """A Keras file on its way through one Keras or the other.
 
+    Attributes:
+        path: The file, or a link to it, under the suffix of what it is.
+    """
 
-def _assert_keras_alone(content: keras_file.KerasModel, ref: str) -> None:
-    """Refuse classes of other modules, which Keras 2 imports by the names that the file gives; Keras 3 does not."""
-    modules = keras_code.foreign_modules(content.config)
-    if modules:
-        raise ConverterFailed(
-            f"`{ref}` uses classes of {listed(modules)}, which is not part of Keras", why="Keras 2 would import what the file names",
-            fix=f"{_EXPORT}; --trust-model imports them",
+    ref: str
+    path: Path
+    content: keras_file.KerasModel
+    objects: CustomObjects
+    trusted: bool
+
+    @property
+    def names(self) -> tuple[Named, ...]:
+        return keras_code.named(self.content.config)
+
+    def by_keras_3(self) -> KerasModel:
+        import keras
+
+        self._assert_of("keras")
+        try:
+            return KerasModel(self._load_3(), keras, path=self.path)
+        except Exception as error:  # Keras raises any kind for a file that it cannot read
+            raise self._not_loaded(error, keras) from error
+
+    def by_keras_2_or_3(self) -> KerasModel:
+        """What Keras 2 wrote: Keras 3 reads it where it can, unless the user's layers are of Keras 2."""
+        import keras
+
+        own = {owner for _, owner in self._used()}
+        if own == {"tf_keras"}:
+            return self._by_keras_2(None)
+        try:
+            return KerasModel(self._load_3(), keras, path=self.path)
+        except Exception as error:  # as above
+            if "keras" in own:
+                missing = self._missing(keras)
+                if missing:
+                    raise self._needed(missing) from error
+                raise self._other(("tf_keras", "Keras 2"), error) from error
+            return self._by_keras_2(error)
+
+    def _load_3(self) -> Any:
+        import keras
+
+        with keras.saving.custom_object_scope(self.objects.for_names(self.names)):
+            return keras.models.load_model(self.path, compile=False, safe_mode=not self.trusted)
+
+    def _by_keras_2(self, failure: Exception | None) -> KerasModel:
+        """By ``tf_keras``, which imports any module that the file names: so each must be given, or consented to."""
+        import keras
+
+        try:
+            import tf_keras
+        except ImportError as error:
+            raise MissingPackage(
+                f"`{self.ref}` was written by Keras 2, and Keras {keras.__version__} does not load it",
+                why=None if failure is None else decisive_line(failure), fix=INSTALL_KERAS_2,
+            ) from error  # fmt: skip
+        scope = self.objects.for_names(self.names)
+        registered = {
+            named.registered
+            for named in self.names
+            if tf_keras.saving.get_registered_object(named.registered)
+        }
+        if not self.trusted and keras_code.foreign_modules(self.content.config, scope.keys() | registered):
+            missing = [named for named in self._missing(tf_keras) if named.is_foreign]
+            raise self._needed(missing or [named for named in self.names if named.is_foreign])
+        try:
+            with tf_keras.saving.custom_object_scope(scope):
+                loaded = self._load_2(tf_keras)
+        except Exception as error:  # as above
+            raise self._not_loaded(error, tf_keras) from error
+        reason = (
+            f"since Keras {keras.__version__} refuses it: {decisive_line(failure)}"
+            if failure
+            else f"as `{self.objects.told}` is"
+        )
+        told = f"loaded by tf_keras {tf_keras.__version__} (Keras 2), {reason}"
+        return KerasModel(loaded, tf_keras, (told,), self.path)
+
+    def _load_2(self, tf_keras: Any) -> Any:
+        """As Keras 2 does, but for functions of an HDF5 file, which tf_keras 2.16 and later write as it cannot read them."""
+        own = [named for named in self.names if named.is_function and named.name in self.objects.by_name]
+        if self.path.suffix != ".h5" or not own:
+            return tf_keras.models.load_model(self.path, compile=False)
+        model = tf_keras.models.model_from_json(json.dumps(_functions_by_name(self.content.config)))
+        model.load_weights(self.path)
+        return model
+
+    # -------------------------------------------------------------- what is missing, in words
+
+    def _used(self) -> list[tuple[str, str]]:
+        """Classes of `--custom-objects` that the model names, with the Keras that they derive from."""
+        wanted = {named.name for named in self.names}
+        return [(name, owner) for name, owner in self.objects.keras_of().items() if name in wanted]
+
+    def _assert_of(self, package: str) -> None:
+        if any(owner != package for _, owner in self._used()):
+            raise self._other((package, "Keras 3"), None)
+
+    def _other(self, wanted: tuple[str, str], failure: Exception | None) -> OtherKeras:
+        package, told = wanted
+        wrong = [name for name, owner in self._used() if owner != package]
+        other = "Keras 2 (tf_keras)" if package == "keras" else "Keras 3 (keras)"
+        import_line = "import keras" if package == "keras" else "import tf_keras as keras"
+        return OtherKeras(
+            f"{listed(wrong)} of `{self.objects.told}` {'is a class' if len(wrong) == 1 else 'are classes'} of {other}, and `{self.ref}` was written by {told}",
+            why=None if failure is None else f"Keras 3 does not load it: {decisive_line(failure)}",
+            fix=f"write `{import_line}` in {self.objects.told}, in place of its import of Keras",
+        )  # fmt: skip
+
+    def _missing(self, keras: Any) -> list[Named]:
+        """What neither this Keras nor `--custom-objects` has, as far as the configuration tells."""
+        given = self.objects.for_names(self.names)
+        return [
+            named for named in self.names
+            if named.registered not in given and named.name not in given and not _has(keras, named)
+        ]  # fmt: skip
+
+    def _not_loaded(self, error: Exception, keras: Any) -> MlconvError:
+        missing = self._missing(keras)
+        if missing:
+            return self._needed(missing)
+        unknown = missing_class(error)
+        if unknown:
+            return self._needed([Named(unknown.rpartition(">")[2], unknown)])
+        if isinstance(error, MlconvError):
+            return error
+        known = recognised(error, Scene(self.ref), keras_words.LOAD)
+        return self._arguments(error) or known or self._of_other_version(error, keras)
+
+    def _needed(self, missing: Sequence[Named]) -> CustomObjectsNeeded:
+        count = "a class or function" if len(missing) == 1 else f"{len(missing)} classes and functions"
+        shown = ", ".join(map(str, missing[:6])) + (
+            f" and {len(missing) - 6} more" if len(missing) > 6 else ""
+        )
+        if self.objects.told:
+            close = self.objects.nearest(missing[0].name)
+            return CustomObjectsNeeded(
+                f"neither Keras nor `{self.objects.told}` has what `{self.ref}` uses: {shown}",
+                why=f"nearest in `{self.objects.told}`: {listed(close)}" if close else f"it has {listed(list(self.objects.by_name)) or 'no class or function'}",
+                fix=f"define {listed([named.name for named in missing])} in {self.objects.told}, or import it there",
+            )  # fmt: skip
+        modules = list(
+            dict.fromkeys(
+                named.module
+                for named in missing
+                if named.is_foreign and named.module not in (None, "builtins")
+            )
+        )
+        return CustomObjectsNeeded(
+            f"`{self.ref}` uses {count} that Keras does not have: {shown}",
+            why=f"a Keras file holds names and no code; the code was in {listed([str(module) for module in modules])}" if modules
+            else "a Keras file holds names and no code",
+            fix=f"--custom-objects {self._guess(modules)}, with the code; or {_EXPORT}",
+        )  # fmt: skip
+
+    def _guess(self, modules: Sequence[str | None]) -> str:
+        """The file that a module's name leads to, here or beside the model; else what it would be called."""
+        for module in modules:
+            relative = Path(*str(module).split(".")).with_suffix(".py")
+            for folder in (Path(), self.path.parent):
+                if (folder / relative).is_file():
+                    return str(folder / relative)
+        return (
+            "FILE.py"
+            if len(modules) != 1 or modules[0] == "__main__"
+            else f"{str(modules[0]).rpartition('.')[2]}.py"
+        )
+
+    def _arguments(self, error: Exception) -> SourceDoesNotRun | None:
+        """A class of the author's that wants arguments which the file does not hold, for want of ``get_config``."""
+        match = re.search(
+            r"(\w+)\.__init__\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+?)(?:\n|$)",
+            str(error),
+        )
+        if match is None or match[1] not in self.objects.by_name:
+            return None
+        return SourceDoesNotRun(
+            f"`{self.ref}` does not hold what `{match[1]}` of `{self.objects.told}` is made with: {match[2].strip()}",
+            why="the class had no get_config() that returns it when the model was saved",
+            fix=f"give it a default in {self.objects.told}, the value that the model was trained with; or {_EXPORT}",
+        )  # fmt: skip
+
+    def _of_other_version(self, error: Exception, keras: Any) -> SourceDoesNotRun:
+        wrote = self.content.metadata.get("keras_version", "")
+        name = "tf_keras" if keras.__name__ == "tf_keras" else "Keras"
+        newer = _numbers(wrote) > _numbers(keras.__version__)
+        return SourceDoesNotRun(
+            f"{name} {keras.__version__} does not load `{self.ref}`" + (f", which Keras {wrote} wrote" if wrote and wrote != keras.__version__ else ""),
+            why=decisive_line(error),
+            fix=f"pip install 'keras>={wrote}'" if newer and name == "Keras"
+            else f"load it with {f'Keras {wrote}' if wrote else 'the Keras that wrote it'} and export it: model.export('folder'); then convert the folder",
         )  # fmt: skip
 
 
-def _not_loaded(error: Exception, ref: str, told: str) -> MlconvError:
-    missing = missing_class(error)
-    if missing:
-        return ConverterFailed(f"`{ref}` uses `{missing}`, which is not part of Keras", why=decisive_line(error),
-                               fix=_EXPORT)  # fmt: skip
-    return SourceDoesNotRun(f"{told} `{ref}`", why=decisive_line(error),
-                            fix="load it with the Keras that wrote it and save it as .keras, or export it as a SavedModel")  # fmt: skip
+def _functions_by_name(value: Any) -> Any:
+    """A configuration with each serialized function as its bare name, as Keras 2 itself wrote them."""
+    if isinstance(value, list):
+        return [_functions_by_name(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "function" and isinstance(value.get("config"), str):
+        return value["config"]
+    return {key: _functions_by_name(item) for key, item in value.items()}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+_NAMESPACES = ("layers", "models", "initializers", "activations", "regularizers", "constraints", "losses", "metrics",
+               "optimizers", "dtype_policies", "mixed_precision", "layers.experimental.preprocessing")  # fmt: skip
+_WITHOUT_NAMESPACE = frozenset(
+    {"Functional", "Sequential", "Model", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty",
+     "TensorFlowOpLayer", "TensorShape", "Policy", "DTypePolicy", "DTypePolicyMap", "CompositeTensor", "TypeSpec", "linear"}
+)  # fmt: skip
+"""What Keras reads from a configuration without exporting it under that name."""
+
+
+def _has(keras: Any, named: Named) -> bool:
+    """Whether this Keras finds it: its own, or something that the user's file registered."""
+    if keras.saving.get_registered_object(named.registered) is not None or named.name in _WITHOUT_NAMESPACE:
+        return True
+    if named.is_foreign:
+        return False
+    if named.module is not None and named.module != "builtins":
+        return True  # a module of Keras's own, where the file says so
+    for space in _NAMESPACES:
+        place = keras
+        for part in space.split("."):
+            place = getattr(place, part, None)
+        if hasattr(place, named.name):
+            return True
+    return False
 
 
 _MISSING = (

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from mlconv.convert.job import Job
-from mlconv.errors import ConverterFailed, MlconvError, OpsetOutOfReach, UnsupportedOperator
+from mlconv.errors import ConverterFailed, MlconvError, UnsupportedOperator
+from mlconv.messages import Scene, recognised, tensorflow_words
 
 DEFAULT_OPSET = 18
 
@@ -40,27 +41,11 @@ def reason(unknown: Sequence[tuple[str, str]]) -> str | None:
 
 
 def translated(error: Exception, job: Job) -> MlconvError:
-    text = decisive_line(error)
-    asked = job.options.opset or DEFAULT_OPSET
-    if re.search(
-        r"opset\s*(version\s*)?\d+ is required|(requires?|needs?|minimum) opset|opset \d+ or higher",
-        text,
-        re.IGNORECASE,
-    ):
-        return OpsetOutOfReach(
-            f"`{job.source.ref}` cannot be written at opset {asked}",
-            why=text.partition(" Consider")[0],
-            fix=f"--opset {DEFAULT_OPSET}",
-        )
-    if re.search(r"2 ?GB|string too long|exceeds maximum protobuf", text, re.IGNORECASE):
-        return ConverterFailed(f"`{job.source.ref}` is larger than the 2 GB that TensorFlow's graphs may hold", why=text,
-                               fix="convert it in parts, each a SavedModel of its own")  # fmt: skip
-    if "lookup tables" in text:
-        return UnsupportedOperator(
-            f"a lookup table of `{job.source.ref}` has no ONNX form", why=text.partition("failure: ")[2] or text,
-            fix="cut the model behind it with --outputs, or see mlconv explain MLC214",
-        )  # fmt: skip
-    return ConverterFailed(f"tf2onnx cannot convert `{job.source.ref}`", why=text,
+    """What a failure of tf2onnx means; its own words where no table knows them."""
+    known = recognised(error, Scene(job.source.ref), tensorflow_words.CONVERT)
+    if known is not None:
+        return known
+    return ConverterFailed(f"tf2onnx cannot convert `{job.source.ref}`", why=decisive_line(error),
                            fix="--outputs with an earlier tensor, to keep the part that converts; the log has the details")  # fmt: skip
 
 

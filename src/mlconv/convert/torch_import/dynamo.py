@@ -16,6 +16,7 @@ from mlconv.convert.torch_import.inputs import examples
 from mlconv.convert.torch_import.reference import Reference, agrees, probe_at, probes, run
 from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConverterFailed
+from mlconv.tensors import typed
 
 NAME = "torch dynamo exporter"
 LEAST, GREATEST = 18, 25
@@ -109,7 +110,7 @@ def _dims(source: Source) -> dict[str, Any]:
     """
     dims: dict[str, Any] = {}
     for number, axis in enumerate(source.axes.values()):
-        if axis.high == axis.low:
+        if axis.high == axis.low or axis.tie is not None:
             continue
         low, high = -(-axis.low // axis.step), axis.high // axis.step if axis.high is not None else None
         dims[axis.name] = (
@@ -117,6 +118,11 @@ def _dims(source: Source) -> dict[str, Any]:
             if axis.step > 1
             else Dim(f"axis{number}", min=low, max=high)
         )
+    for axis in source.axes.values():
+        if axis.tie is not None and axis.tie[0] in dims:
+            base, factor, offset = axis.tie
+            scaled = factor * dims[base] if factor > 1 else dims[base]
+            dims[axis.name] = scaled + offset if offset else scaled
     return dims
 
 
@@ -255,7 +261,11 @@ def _hold_sizes(
 def _input_within(source: Source, narrowed: dict[str, tuple[int, int | None]]) -> str:
     """The `--input` options whose axes stay within the ranges that hold."""
     return " ".join(
-        f"--input {spec.name}={','.join(_dim_within(source, dim, narrowed) for dim in spec.shape or ())}"
+        typed(
+            spec.name,
+            ",".join(_dim_within(source, dim, narrowed) for dim in spec.shape or ())
+            + (f":{spec.dtype}" if spec.dtype != "float32" else ""),
+        )
         for spec in source.inputs
         if not narrowed.keys().isdisjoint(dim for dim in spec.shape or () if isinstance(dim, str))
     )

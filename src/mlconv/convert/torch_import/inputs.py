@@ -8,16 +8,17 @@ the key ``image`` of a dictionary and ``states.0`` the first element of a tuple;
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 
 from mlconv.checks.samples import draw
-from mlconv.errors import ShapesNeeded, UnknownInput
+from mlconv.errors import BadInputOption, ShapesNeeded, UnknownInput
 from mlconv.runners.torch_eager import Pack, to_torch
-from mlconv.tensors import Axis, InputOption, TensorSpec, with_input_options
+from mlconv.tensors import Axis, InputOption, TensorSpec, one_too_many, with_input_options, with_ties
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """Where a tensor goes: a position or a keyword, then keys and indices into what stands there."""
@@ -73,7 +74,7 @@ def signature(
         UnknownInput: A name that `forward` does not take.
     """
     parameters = parameters_of(module)
-    placed = [_place(option, number, parameters) for number, option in enumerate(options)]
+    placed = _placed(options, parameters)
     covered = {
         path[0] if isinstance(path[0], str) else _positional(parameters, path[0]) for _, path in placed
     }
@@ -81,41 +82,62 @@ def signature(
     if missing or not placed:
         raise _shapes_needed(module, parameters, missing, ref)
     order = {name: number for number, name in enumerate(parameters.names)}
-    placed.sort(key=lambda item: order.get(str(item[1][0]), len(order)))
-    names = [name for name, _ in placed]
-    specs = tuple(TensorSpec(name, None, "float32") for name in names)
-    told = {name: option for option, name in _named(options, parameters)}
-    specs = with_input_options(specs, tuple(told[name] for name in names))
-    return specs, _packer(parameters, [path for _, path in placed])
+    told = [replace(option, name=name) for option, (name, _) in zip(options, placed, strict=True)]
+    by_parameter = sorted(
+        zip(told, placed, strict=True), key=lambda item: order.get(str(item[1][1][0]), len(order))
+    )
+    specs = tuple(TensorSpec(name, None, "float32") for _, (name, _) in by_parameter)
+    specs = with_input_options(specs, tuple(option for option, _ in by_parameter))
+    return specs, _packer(parameters, [path for _, (_, path) in by_parameter])
 
 
-def _named(options: Sequence[InputOption], parameters: Parameters) -> list[tuple[InputOption, str]]:
-    """Each option under the full name that stands for it, so that order no longer matters."""
-    from dataclasses import replace
+def _placed(options: Sequence[InputOption], parameters: Parameters) -> list[tuple[str, Path]]:
+    """Of each option the input's name and where it goes; those without a name take what none names, in order.
 
-    names = [_place(option, number, parameters)[0] for number, option in enumerate(options)]
-    return [(replace(option, name=name), name) for option, name in zip(options, names, strict=True)]
-
-
-def _place(option: InputOption, number: int, parameters: Parameters) -> tuple[str, Path]:
-    """The input's name and where it goes."""
+    Raises:
+        UnknownInput: There is no such parameter, or no further one.
+        BadInputOption: Two options mean one parameter.
+    """
     names = parameters.names
-    if option.name is None:
-        if number < len(names):
-            return names[number], (names[number],)
-        if parameters.args:
-            position = number - len(names)
-            return f"{parameters.args}_{position}", (len(names) + position,)
-        raise UnknownInput.named(f"number {number + 1}", names)
-    name = option.name if option.name in names else option.name.removesuffix(":0")
+    extra = itertools.count(len(names))
+    found: dict[int, tuple[str, Path]] = {}
+    for number, option in enumerate(options):
+        if option.name is not None:
+            found[number] = _named(option, option.name, parameters, extra)
+    _assert_apart(list(found.values()))
+    taken = {path[0] for _, path in found.values()}
+    free = iter([name for name in names if name not in taken])
+    for number in range(len(options)):
+        if number in found:
+            continue
+        name = next(free, None)
+        if name is not None:
+            found[number] = name, (name,)
+        elif parameters.args:
+            position = next(extra)
+            found[number] = f"{parameters.args}_{position - len(names)}", (position,)
+        else:
+            raise one_too_many(number, names, options)
+    return [found[number] for number in range(len(options))]
+
+
+def _named(option: InputOption, asked: str, parameters: Parameters, extra: Iterator[int]) -> tuple[str, Path]:
+    names = parameters.names
+    name = asked if asked in names else asked.removesuffix(":0")
     head, *rest = name.split(".")
     if head in names:
         return name, (head, *(int(part) if part.isdigit() else part for part in rest))
     if parameters.kwargs:
         return name, (head, *rest)
     if parameters.args:
-        return name, (max(number, len(names)),)
-    raise UnknownInput.named(option.name, names)
+        return name, (next(extra),)
+    raise UnknownInput.named(asked, names, option.show())
+
+
+def _assert_apart(placed: Sequence[tuple[str, Path]]) -> None:
+    for number, (name, path) in enumerate(placed):
+        if path in [other for _, other in placed[:number]]:
+            raise BadInputOption(f"two `--input` mean the parameter `{name}`", fix=f"--input {name}=... once")
 
 
 def _positional(parameters: Parameters, position: int) -> str:
@@ -209,14 +231,27 @@ def example_sizes(axes: Mapping[str, Axis], round_: int = 0, floor: int = 2) -> 
         round_: Another number gives other sizes.
         floor: The least size of axes whose range is open.
     """
-    sizes: dict[str, int] = {}
+    sizes = _together(axes, round_)
     for name, axis in axes.items():
+        if axis.choices or axis.tie is not None:
+            continue
         options = _sizes(axis, floor)
         if round_ == 0 and axis.default is not None and axis.default // axis.step > 1:
             options = [axis.default, *options]
         free = [size for size in options if size not in sizes.values()] or options
         sizes[name] = free[min(round_, len(free) - 1)]
-    return sizes
+    return with_ties(sizes, axes)
+
+
+def _together(axes: Mapping[str, Axis], round_: int) -> dict[str, int]:
+    """The sizes of one enumerated shape: of those without 1 the first, of another round the next."""
+    choices = {name: axis.choices for name, axis in axes.items() if axis.choices}
+    if not choices:
+        return {}
+    turns = list(range(len(next(iter(choices.values())))))
+    turns.sort(key=lambda turn: sum(sizes[turn] < 2 for sizes in choices.values()))
+    turn = turns[min(round_, len(turns) - 1)]
+    return {name: sizes[turn] for name, sizes in choices.items()}
 
 
 def _sizes(axis: Axis, floor: int) -> list[int]:

@@ -49,6 +49,7 @@ def program_signature(
     ]
     axes: dict[str, Axis] = {}
     symbols: dict[str, str] = {}
+    expressions: dict[str, Any] = {}
     specs = []
     for argument in arguments:
         if isinstance(argument, ConstantArgument):
@@ -58,8 +59,9 @@ def program_signature(
                 f"input `{argument.name}` of `{ref}` is a number, and ONNX inputs are tensors",
                 fix="export a module whose forward takes tensors",
             )
-        specs.append(_spec(argument.name, values[argument.name], program, symbols, axes))
+        specs.append(_spec(argument.name, values[argument.name], program, symbols, axes, expressions))
     own = tuple(specs)
+    axes = _with_ties(axes, expressions)
     inputs = with_input_options(own, options)
     _refuse_new_axes(own, inputs, ref)
     pairs = [
@@ -80,6 +82,7 @@ def program_signature(
         new = said.get(name, name)
         if isinstance(new, str) and found[new] == Axis(new):
             found[new] = replace(axis, name=new)
+    found = {name: _tied_now(axis, said) for name, axis in found.items()}
     fixed = any(isinstance(old, str) and isinstance(new, int) for old, new in pairs)
     return ProgramSignature(inputs, _packer(program, arguments), found, fixed, _trains(program))
 
@@ -90,6 +93,7 @@ def _spec(
     program: torch.export.ExportedProgram,
     symbols: dict[str, str],
     axes: dict[str, Axis],
+    expressions: dict[str, Any],
 ) -> TensorSpec:
     shape: list[int | str] = []
     sizes: tuple[Any, ...] = tuple(value.shape)  # torch.SymInt where an axis is dynamic
@@ -104,15 +108,17 @@ def _spec(
                 wish = f"{name}_{number}" if wish == "batch" else wish + "_"
             symbols[expression] = wish
             axes[wish] = _axis(wish, size.node.expr, program)
+            expressions[wish] = size.node.expr
         shape.append(symbols[expression])
     return TensorSpec(name, tuple(shape), dtype_name(value.dtype))
 
 
 def _axis(name: str, expression: Any, program: torch.export.ExportedProgram) -> Axis:
     """The range of a symbol; a multiple of one (``4*s0``) has that step."""
-    step, rest = expression.as_coeff_Mul()
-    step = int(step) if rest.is_Symbol and step > 0 else 1
-    bounds = program.range_constraints.get(rest if rest.is_Symbol else expression)
+    linear = _linear(expression)
+    symbol, factor, offset = linear if linear is not None else (expression, 1, 0)
+    bounds = program.range_constraints.get(symbol)
+    step = factor if not offset else 1
     if bounds is None:
         return Axis(name, step, None, step)
     low = max(int(bounds.lower), 1) if bounds.lower.is_Integer else 1
@@ -121,7 +127,41 @@ def _axis(name: str, expression: Any, program: torch.export.ExportedProgram) -> 
         if getattr(bounds.upper, "is_Integer", False) and int(bounds.upper) < _OPEN
         else None
     )
-    return Axis(name, low * step, high * step if high is not None else None, step)
+    return Axis(name, low * factor + offset, high * factor + offset if high is not None else None, step)
+
+
+def _linear(expression: Any) -> tuple[Any, int, int] | None:
+    """Symbol, factor and offset of ``2*s0 + 1``; None where a size is no such thing."""
+    offset, product = expression.as_coeff_Add()
+    factor, symbol = product.as_coeff_Mul()
+    if not symbol.is_Symbol or not factor.is_Integer or not offset.is_Integer or factor < 1:
+        return None
+    return symbol, int(factor), int(offset)
+
+
+def _with_ties(axes: dict[str, Axis], expressions: dict[str, Any]) -> dict[str, Axis]:
+    """Axes of one symbol follow from that of the least factor: ``2*n`` beside ``n``."""
+    known = {name: linear for name, expression in expressions.items() if (linear := _linear(expression))}
+    found = dict(axes)
+    for name, (symbol, factor, offset) in known.items():
+        same = [(other[1], key) for key, other in known.items() if other[0] == symbol]
+        base = min(same)[1]
+        _, least, start = known[base]
+        if base != name and factor % least == 0:
+            times = factor // least
+            found[name] = replace(axes[name], tie=(base, times, offset - times * start))
+    return found
+
+
+def _tied_now(axis: Axis, said: dict[str, int | str | None]) -> Axis:
+    """A tie after `--input` has renamed or fixed the axis that it follows."""
+    if axis.tie is None or axis.tie[0] not in said:
+        return axis
+    base, (_, factor, offset) = said[axis.tie[0]], axis.tie
+    if isinstance(base, int):
+        size = factor * base + offset
+        return Axis(axis.name, size, size)
+    return replace(axis, tie=(str(base), factor, offset))
 
 
 def _refuse_new_axes(own: Sequence[TensorSpec], asked: Sequence[TensorSpec], ref: str) -> None:

@@ -20,9 +20,9 @@ import torch
 
 from mlconv.convert.torch_import.pt2_program import safe_program, to_cpu
 from mlconv.errors import (
+    AotInductorPackage,
     Corrupt,
     MlconvError,
-    NotConvertible,
     SourceDoesNotRun,
     UnknownSignature,
     UntrustedPickle,
@@ -121,7 +121,7 @@ class _Copy:
             if n.startswith("models/") and n.endswith(".json")
         )
         if not models:
-            raise NotConvertible(
+            raise AotInductorPackage(
                 f"`{self.ref}` holds no exported program",
                 why="compiled archives (AOTInductor) hold machine code in place of the network",
                 fix="save the program that was compiled, with torch.export.save",

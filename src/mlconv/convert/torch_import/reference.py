@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from mlconv.convert.job import Options
+from mlconv.convert.torch_import.devices import baked_in, first_words, is_of_device
 from mlconv.convert.torch_import.failures import user_raised
 from mlconv.convert.torch_import.inputs import example_sizes, examples
 from mlconv.convert.torch_import.source import Source
-from mlconv.errors import ConverterFailed, MlconvError, UnsupportedType, listed
+from mlconv.convert.torch_import.tables import with_table_ranges
+from mlconv.errors import KeepsState, MlconvError, UnsupportedType, listed
 from mlconv.runners.torch_eager import Flat, TorchRunner, as_tensor, choose, dtype_name, is_output
-from mlconv.tensors import Axis, Dim, TensorSpec
+from mlconv.tensors import Axis, Dim, TensorSpec, with_ties
 
 _PROBES = (40, 520)
 """Sizes clearly above those of the examples; code branches at small limits (16, 32), and at lengths like 512."""
@@ -54,6 +56,13 @@ def reference(source: Source, options: Options) -> Reference:
         ConverterFailed: The module keeps a state between runs.
     """
     everything = Flat(source.module, source.pack)
+    source.inputs, told = with_table_ranges(
+        source.inputs,
+        lambda tensors: everything.found(*tensors),
+        list(_candidates(source.axes)),
+        options.seed,
+    )
+    source.warnings += told
     before = {name: buffer.clone() for name, buffer in source.module.named_buffers()}
     sizes, inputs, found = _first_run(everything, source, options)
     _refuse_state(source.module, before)
@@ -87,7 +96,7 @@ def _refuse_state(module: torch.nn.Module, before: Mapping[str, torch.Tensor]) -
         name for name, buffer in module.named_buffers() if name in before and not _same(buffer, before[name])
     ]
     if written:
-        raise ConverterFailed(
+        raise KeepsState(
             f"forward writes to {len(written)} buffers of the module: {listed(written)}",
             why="an ONNX graph keeps nothing between two runs",
             fix="let forward take the state as an input and return it as an output",
@@ -133,8 +142,7 @@ def _first_run(
 ) -> tuple[dict[str, int], tuple[torch.Tensor, ...], dict[str, object]]:
     """At the smallest sizes that run; the first failure is the one that is told."""
     failures: list[Exception] = []
-    for sizes in _candidates(source.axes):
-        inputs = examples(source.inputs, sizes, options.seed)
+    for sizes, inputs in _tries(source, options.seed):
         try:
             with torch.inference_mode():
                 return sizes, inputs, flat.found(*(tensor.clone() for tensor in inputs))
@@ -142,12 +150,46 @@ def _first_run(
             raise
         except Exception as error:  # the user's forward may raise anything
             failures.append(error)
-    raise user_raised(failures[0], source.inputs) from failures[0]
+    if is_of_device(failures[0]) and (source.program is not None or source.scripted):
+        raise baked_in(source.ref, first_words(failures[0])) from failures[0]
+    raise user_raised(failures[0], source.inputs, flat) from failures[0]
+
+
+def _tries(source: Source, seed: int) -> Iterator[tuple[dict[str, int], tuple[torch.Tensor, ...]]]:
+    """Sizes with inputs of them: the user's example, where exporters can tell its axes apart; else it comes last."""
+    if source.example is None:
+        for sizes in _candidates(source.axes):
+            yield sizes, examples(source.inputs, sizes, seed)
+        return
+    own = {
+        dim: size
+        for spec, tensor in zip(source.inputs, source.example, strict=True)
+        for dim, size in zip(spec.shape or (), tensor.shape, strict=True)
+        if isinstance(dim, str)
+    }
+    near = _apart_near(own, source.axes)
+    if near == own:
+        yield own, source.example
+    for sizes in (near, *_candidates(source.axes)) if own else ():
+        yield sizes, examples(source.inputs, sizes, seed)
+    yield own, source.example
+
+
+def _apart_near(sizes: Mapping[str, int], axes: Mapping[str, Axis]) -> dict[str, int]:
+    """The same sizes where they are above 1 and differ; the next ones where they are not and the axis has such."""
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        axis = axes[name]
+        wish = size
+        while wish == 1 or wish in found.values():
+            wish += axis.step
+        found[name] = wish if axis.high is None or wish <= axis.high else size
+    return found
 
 
 def _candidates(axes: Mapping[str, Axis]) -> Iterator[dict[str, int]]:
     """Each rung with the first axis, which mostly counts samples, small, then with all at that size."""
-    free = [name for name, axis in axes.items() if axis.high is None and axis.default is None]
+    free = [name for name, axis in axes.items() if axis.is_open]
     if not free:
         yield example_sizes(axes)
         return
@@ -155,7 +197,7 @@ def _candidates(axes: Mapping[str, Axis]) -> Iterator[dict[str, int]]:
     yield small
     for floor in _LADDER[1:]:
         rung = example_sizes(axes, floor=floor)
-        yield {**rung, free[0]: small[free[0]]}
+        yield with_ties({**rung, free[0]: small[free[0]]}, axes)
         yield rung
 
 
@@ -224,7 +266,7 @@ def probes(source: Source, known: Reference, seed: int) -> Iterator[Probe]:
 
 def probe_at(source: Source, known: Reference, axis: str, size: int, seed: int) -> Probe | None:
     """The module with one axis at a size, the others at the example's; None where it does not run."""
-    inputs = examples(source.inputs, {**known.sizes, axis: size}, seed, 2)
+    inputs = examples(source.inputs, with_ties({**known.sizes, axis: size}, source.axes), seed, 2)
     numbers = sum(tensor.numel() for tensor in inputs)
     if source.axes[axis].high is None and size >= _PROBES[-1] and numbers > _PROBE_NUMBERS:
         return None

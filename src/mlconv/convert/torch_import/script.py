@@ -8,12 +8,15 @@ that names one is refused before it is loaded, since ``__setstate__`` runs while
 from __future__ import annotations
 
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
 
+from mlconv.convert.torch_import import devices
 from mlconv.errors import Corrupt, SourceDoesNotRun, UntrustedOperator
+from mlconv.messages import Scene, recognised, torch_words
 
 _FILES = ("aten::save", "aten::from_file")
 _CALL = re.compile(r"\.\s*(save|from_file)\s*\(")
@@ -22,17 +25,25 @@ _CONTINUED = re.compile(r"\\\r?\n|#[^\n]*")
 
 
 def load(path: Path, ref: str) -> torch.jit.ScriptModule:
-    """The module in eval mode, on the CPU.
+    """The module in eval mode, on the CPU, whatever device its code names.
 
     Raises:
         UntrustedOperator: It can open files.
         Corrupt, SourceDoesNotRun: torch does not read it.
+        DeviceBakedIn: It needs a device that is not here.
     """
     if zipfile.is_zipfile(path):
         _scan_code(path, ref)
     try:
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        with tempfile.TemporaryDirectory(prefix="mlconv-") as scratch:
+            place = devices.torchscript_on_cpu(path, Path(scratch)) if zipfile.is_zipfile(path) else path
+            module = torch.jit.load(str(place), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        if devices.is_of_device(error):
+            raise devices.baked_in(ref, devices.first_words(error)) from error
+        known = recognised(error, Scene(ref), torch_words.LOAD)
+        if known:
+            raise known from error
         told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
         kind = (
             Corrupt
