@@ -10,11 +10,11 @@ WORKERS ?= 2
 export MLCONV_TEST_MODELS ?= $(abspath ../shared/models)
 export MLCONV_TEST_EDGETPU ?= $(abspath ../shared/edgetpu)
 
-.PHONY: help env demo test coverage lint types format docs wheel digits constraints clean
+.PHONY: help env demo test first-hour coverage lint types format docs wheel digits constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 env: $(VENV)/.done  ## the environment in .venv, remade when pyproject.toml or constraints.txt change
 
@@ -52,6 +52,9 @@ types: env  ## static types
 format: env  ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+first-hour: env  ## the command lines of a first hour, and what each prints, as a table
+	$(BIN)/python benchmarks/first_hour.py
 
 docs: env  ## write docs/reference from the code
 	$(BIN)/python docs/generate.py

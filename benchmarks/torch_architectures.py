@@ -27,7 +27,7 @@ from mlconv.checks.samples import draw
 from mlconv.convert.job import Job, Options
 from mlconv.errors import MlconvError
 from mlconv.formats import ModelFile
-from mlconv.tensors import parse_input
+from mlconv.input_grammar import parse_input
 
 IMAGE = ("batch,3,224,224",)
 IDS = ("input_ids=batch,time:int64[0..99]", "attention_mask=batch,time:int64[1..1]")
