@@ -181,6 +181,15 @@ def test_a_network_that_jumps_at_the_last_bit_is_not_excused_from_everything() -
     assert not row.ok
 
 
+def test_one_value_near_zero_makes_no_fillers_of_the_rest() -> None:
+    """A tanh of 32 units with one of them at 5e-6, as a small BERT's pooler has: 31 results, and no mask."""
+    a = np.linspace(0.01, 0.3, 32, dtype=np.float32)[None]
+    a[0, 12] = -5.4e-6
+    found = compare("y", [a], [a + np.float32(1e-7)], Rule())
+    assert found.ok
+    assert found.atol == pytest.approx(1e-5 * (0.3 + 5.4e-6), rel=0.05)
+
+
 def test_the_filler_of_a_mask_widens_no_tolerance() -> None:
     logits = [RNG.normal(size=(4, 20)).astype(np.float32) for _ in range(4)]
     masks = [RNG.random((4, 20)) < 0.5 for _ in range(4)]

@@ -6,7 +6,8 @@ The tolerance is ``|candidate - reference| <= atol + rtol * |reference|``, eleme
 
 * Floating point: ``rtol = k`` and ``atol = k * scale``, sample by sample. ``scale`` is the distance between the
   greatest and the least value of the output, or four times the mean magnitude where that is less: beside boxes in
-  pixels, scores must still agree. Values a thousand times beyond all others (the -1e9 of a mask) do not count. An
+  pixels, scores must still agree. Values a thousand times beyond all others (the -1e9 of a mask) do not count, where
+  they are the fewer or all the same. An
   output of fewer than 16 elements takes at least the scale that is usual over the samples. A fixed ``atol`` proves nothing: two unrelated
   softmaxes over 1,000 classes differ by less than 1e-3 everywhere. ``k`` follows what the artifact was asked to
   compute in, see ``FACTOR``. Where the source itself moves further when its inputs move by their last bit, rounding
@@ -50,6 +51,7 @@ NOISE_CAP = 1e-3
 QUANTIZED_LSB = 2
 _FEW = 16  # elements; fewer have no scale of their own
 _FILLER = 1000.0  # times the next magnitude: a mask's value, no result
+_SAME_FILLER = 1e-3  # of its value: what a mask's constant was added to is lost in its rounding
 _INFORMATIVE = 10.0  # an output must move this many times further than the tolerance, or it can hide a fault
 
 
@@ -243,8 +245,18 @@ def _results(arrays: Sequence[Array]) -> npt.NDArray[np.float64]:
         rest = size < size.max() / _FILLER
         if not rest.any() or size[rest].max() == 0 or size[~rest].min() < _FILLER * size[rest].max():
             break
+        if not _are_fillers(size[~rest], int(rest.sum())):
+            break
         values, size = values[rest], size[rest]
     return np.asarray(values)
+
+
+def _are_fillers(large: npt.NDArray[np.float64], others: int) -> bool:
+    """Whether magnitudes far beyond all others are no results: they are the fewer, or all the same, as a mask's are.
+
+    Otherwise it is the others that are near zero by chance, and the large ones are the output.
+    """
+    return large.size <= others or bool(large.max() - large.min() <= _SAME_FILLER * large.max())
 
 
 def _range(reference: Sequence[Array], least: float = 0.0) -> float:
