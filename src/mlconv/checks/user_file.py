@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import sys
@@ -33,7 +34,7 @@ def load(text: str, flag: str, parameters: int) -> Callable[..., Any]:
         raise MissingFile(
             f"no file `{file}`", fix=f"{flag} FILE.py:CALLABLE with the path of an existing file"
         )
-    found: Any = _module(path.resolve())
+    found: Any = _module(path.resolve(), path.stat().st_mtime_ns)
     for part in name.split("."):
         if not hasattr(found, part):
             names = [own for own in vars(found) if own[0] != "_" and callable(getattr(found, own))]
@@ -52,10 +53,11 @@ def load(text: str, flag: str, parameters: int) -> Callable[..., Any]:
 
 
 @cache
-def _module(path: Path) -> ModuleType:
-    """The file as a module, once in a process: DATA and PREPROCESS may share one."""
-    sys.path.append(str(path.parent))  # at the end, so that a sibling never hides a library
-    name = f"mlconv_user_{path.stem}"
+def _module(path: Path, _written: int) -> ModuleType:
+    """The file as a module, once for each time it was written: DATA and PREPROCESS may share one."""
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # at the end, so that a sibling never hides a library
+    name = f"mlconv_user_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
