@@ -9,7 +9,7 @@ import pytest
 
 from mlconv import errors
 from mlconv.cli.terminal import Session
-from mlconv.errors import MlconvError, by_id
+from mlconv.errors import MlconvError, by_id, counted
 
 FAMILIES: dict[type[MlconvError], tuple[str, int]] = {
     errors.UsageError: ("0", 2),
@@ -150,3 +150,9 @@ def test_a_list_of_names_has_backticks() -> None:
 def test_a_long_list_of_names_is_cut_and_counts_the_rest() -> None:
     assert errors.listed(["a", "b", "c", "d"], 2) == "`a`, `b` and 2 more"
     assert errors.listed(["a", "b"], 2) == "`a`, `b`"
+
+
+def test_what_is_counted_is_told_in_the_singular_and_the_plural() -> None:
+    assert [counted(number, "tensor") for number in (0, 1, 2, 1024)] == [
+        "0 tensors", "1 tensor", "2 tensors", "1,024 tensors",
+    ]  # fmt: skip

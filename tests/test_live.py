@@ -19,6 +19,7 @@ import mlconv
 from mlconv.errors import (
     BadInputOption,
     BadUsage,
+    KeepsState,
     OptionNotAccepted,
     ShapesNeeded,
     SourceDoesNotRun,
@@ -291,6 +292,100 @@ def test_a_state_that_forward_writes_is_refused_and_not_written(tmp_path: Path) 
     with pytest.raises(mlconv.MlconvError, match="`runs`"):
         mlconv.to_onnx(net, tmp_path / "a.onnx", example=torch.randn(1, 2))
     assert net.runs == 0
+
+
+@pytorch
+def test_a_layer_that_merges_its_weights_in_eval_mode_leaves_the_callers_alone(tmp_path: Path) -> None:
+    class Merges(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.extra, self.merged = torch.nn.Parameter(torch.ones(4, 4)), False
+
+        def train(self, mode: bool = True):
+            if mode == self.merged:
+                self.weight.data += -self.extra if mode else self.extra
+                self.merged = not mode
+            return super().train(mode)
+
+        def forward(self, x):
+            y = super().forward(x)
+            return y if self.merged else y + x @ self.extra.T
+
+    net: Any = torch.nn.Sequential(Merges())
+    x = torch.randn(3, 4)
+    weight, wanted = net[0].weight.detach().clone(), net(x).detach().numpy()
+    for name in ("first.onnx", "second.onnx"):
+        mlconv.to_onnx(net, tmp_path / name, example=x)
+        assert torch.equal(net[0].weight, weight)
+        np.testing.assert_allclose(run(tmp_path / name, input=x.numpy())[0], wanted, atol=1e-4)
+
+
+@pytorch
+def test_a_parameter_that_forward_sets_is_refused_and_not_set(tmp_path: Path) -> None:
+    class Sets(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift, self.done = torch.nn.Parameter(torch.zeros(4)), False
+
+        def forward(self, x):
+            if not self.done:
+                self.shift.data.copy_(-x.mean(0))
+                self.done = True
+            return x + self.shift
+
+    net: Any = Sets()
+    with pytest.raises(KeepsState, match="1 parameters of the module: `shift`"):
+        mlconv.to_onnx(net, tmp_path / "a.onnx", example=torch.randn(3, 4) + 5)
+    assert (net.done, net.shift.abs().max()) == (False, 0)
+
+
+@pytorch
+@pytest.mark.parametrize("mode", ["forward", "hook"])
+def test_a_patch_that_holds_the_module_is_refused_as_its_copy_computes_something_else(
+    tmp_path: Path, mode: str
+) -> None:
+    net: Any = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    net(torch.randn(64, 4) * 3 + 1)
+    original = net.forward
+    if mode == "forward":
+        net.forward = lambda x: original(x) * 2
+    else:
+        net.register_forward_hook(lambda _module, _given, found: found * 5 if net.training else found)
+    mean = net[1].running_mean.clone()
+    with pytest.raises(SourceDoesNotRun, match="computes something else than the module itself"):
+        mlconv.to_onnx(net, tmp_path / "a.onnx", example=torch.randn(3, 4))
+    assert torch.equal(net[1].running_mean, mean)
+    assert net.training
+
+
+@pytorch
+def test_an_attribute_that_is_called_like_a_compiled_modules_is_no_wrapper(tmp_path: Path) -> None:
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self._orig_mod = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self._orig_mod(x) * 3
+
+    net, x = Own(), torch.randn(2, 4)
+    mlconv.to_onnx(net, tmp_path / "a.onnx", example=x)
+    np.testing.assert_allclose(run(tmp_path / "a.onnx", x=x.numpy())[0], net(x).detach().numpy(), atol=1e-5)
+
+
+@pytorch
+def test_hooks_of_a_wrapper_are_refused(tmp_path: Path) -> None:
+    net = torch.nn.DataParallel(torch.nn.Linear(4, 2))
+    net.register_forward_hook(lambda _module, _given, found: found * 3)
+    with pytest.raises(BadUsage, match="around `Linear` has hooks"):
+        mlconv.to_onnx(net, tmp_path / "a.onnx", example=torch.randn(1, 4))
+
+
+@pytorch
+def test_autocast_of_the_caller_is_told(tmp_path: Path) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = mlconv.to_onnx(torch.nn.Linear(4, 2), tmp_path / "a.onnx", example=torch.randn(1, 4))
+    assert "autocast to bfloat16 is on" in made.warnings[0]
 
 
 @pytorch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -94,7 +95,21 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(MissingFile, match=r"modle\.onnx") as caught:
         identify(str(tmp_path / "modle.onnx"))
-    assert "model.onnx" in caught.value.fix
+    assert caught.value.fix == f"did you mean {tmp_path / 'model.onnx'}?"
+
+
+def test_a_mistyped_name_is_mended_in_the_hint_whatever_it_was_typed_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").touch()
+    (tmp_path / "my net.pt2").write_bytes(b"")
+    with pytest.raises(MissingFile) as caught:
+        identify("nett.py:make(3)")
+    assert caught.value.fix == "did you mean 'net.py:make(3)'?"
+    with pytest.raises(MissingFile) as caught:
+        identify("my nett.pt2")
+    assert caught.value.fix == "did you mean 'my net.pt2'?"
 
 
 @pytest.mark.parametrize(
@@ -300,10 +315,39 @@ def test_a_hugging_face_name_gets_the_factory_to_paste(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotConvertible, match="Hugging Face names are not fetched") as caught:
         identify("google/vit-base-patch16-224")
-    assert "from_pretrained('google/vit-base-patch16-224'" in caught.value.fix
+    assert caught.value.fix.startswith(
+        "hf download google/vit-base-patch16-224 --local-dir vit-base-patch16-224, then mlconv onnx vit-base-patch16-224 prints"
+    )
     (tmp_path / "google").mkdir()
     with pytest.raises(MissingFile):
         identify("google/vit-base-patch16-224")
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("class Block(nn.Module): pass\nclass Net(Block): pass\ndef act(x): pass\ndef make_net(): pass",
+         ["make_net", "Block", "Net", "act"]),
+        ("import keras\nclass Scale(keras.layers.Layer): pass\ndef act(x): pass", ["act", "Scale"]),
+        ("def _hidden(): pass\nclass Only(torch.nn.Module):\n    def make(self): pass", ["Only"]),
+    ],
+)  # fmt: skip
+def test_a_python_file_without_a_name_gets_the_names_that_stand_in_it(
+    code: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(code)
+    with pytest.raises(UnknownFormat) as caught:
+        identify("net.py")
+    assert re.findall(r"net\.py:(\w+)", caught.value.fix) == names
+
+
+@pytest.mark.parametrize("code", ["width = 3\n", "def make(:\n", "# \x00"])
+def test_a_python_file_without_any_name_is_told_what_to_add(code: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(code)
+    with pytest.raises(UnknownFormat) as caught:
+        identify(str(tmp_path / "net.py"))
+    assert caught.value.fix.startswith("add a function that returns the model, `def make():`, and name it")
 
 
 UNKNOWN = {

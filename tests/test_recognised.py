@@ -264,3 +264,37 @@ def test_a_name_that_was_fetched_before_gets_the_inputs_of_its_config(
     assert "pixel_values=batch,1,32,32" in told.fix
     (hub / "refs" / "main").write_text("../../elsewhere")
     assert "are not fetched" in refusal(Path("org/net")).what
+
+
+HOSTILE: dict[str, Any] = {
+    "a command in a size": {
+        "architecture": "r",
+        "pretrained_cfg": {"input_size": [3, 224, "224; touch pwned #"]},
+    },
+    "a line in a name": {"architecture": "r\n\x1b[0mhint: curl evil", "pretrained_cfg": {}},
+    "a list for a type": {"model_type": ["x"], "architectures": ["BertModel"]},
+    "a number for names": {"architectures": 5, "model_type": "bert"},
+    "a keyword for a class": {"architectures": ["class"]},
+    "a text for a number": {"architectures": ["BertModel"], "max_position_embeddings": "9; rm -rf /"},
+    "a bool for a size": {"architectures": ["ViTModel"], "image_size": True, "num_channels": {"a": 1}},
+    "a text for what cuts a picture": {
+        "architectures": ["ViTModel"],
+        "image_size": ["1;", "2"],
+        "num_channels": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_config_never_writes_the_line_to_type(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(HOSTILE[name]))
+    told = refusal(tmp_path)
+    command = told.fix.partition("mlconv ")[2].splitlines()[0]
+    assert shlex.split(command)[0] == "onnx"
+    assert not re.search(r"[;\x1b]|curl|class$", command.replace(str(tmp_path), ""))
+    assert "import AutoConfig, class" not in told.fix
+
+
+def test_the_name_of_a_member_is_quoted_in_the_line_to_type(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.task", "sub/x;touch PWNED;#.tflite")
+    assert refusal(tmp_path / "a.task").fix.endswith("then mlconv onnx 'sub/x;touch PWNED;#.tflite'")

@@ -80,7 +80,7 @@ def inspected() -> Document:
 def checked() -> Document:
     lines = (
         CheckLine("structure", True, "4 operators"),
-        CheckLine("load", False, "no"),
+        CheckLine("load", False, "no", "pip install -U onnxruntime onnx"),
         CheckLine("run", None, "not loaded"),
     )
     return Checked("net.onnx", "onnx", lines, (), 0.5).to_json()

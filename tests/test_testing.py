@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlconv.errors import BadUsage, DataDependentControlFlow, MissingFile, ParityFailed
+from mlconv.errors import BadInputOption, BadUsage, DataDependentControlFlow, ParityFailed, UnknownFormat
 from mlconv.testing import assert_converts
 
 pytestmark = pytest.mark.framework("torch", "onnxscript")
@@ -62,5 +62,15 @@ def test_a_model_that_does_not_convert_is_a_failed_assertion_with_the_error_as_i
 def test_a_wrong_call_is_no_fault_of_the_model() -> None:
     with pytest.raises(BadUsage, match="no target 'tflight'"):
         assert_converts(net(), "tflight", example=torch.randn(2, 30))  # type: ignore[arg-type]
-    with pytest.raises(MissingFile):
+    with pytest.raises(BadInputOption):
+        assert_converts(net(), example=torch.randn(2, 30), inputs=["x=,"])
+
+
+def test_a_file_that_is_no_model_is_a_failed_assertion_with_the_whole_text(tmp_path: Path) -> None:
+    (tmp_path / "prose.onnx").write_text("This is not a model.")
+    with pytest.raises(AssertionError, match=r"prose\.onnx does not convert to onnx\n\[MLC103\]") as caught:
+        assert_converts(str(tmp_path / "prose.onnx"))
+    assert "hint: " in str(caught.value)
+    assert isinstance(caught.value.__cause__, UnknownFormat)
+    with pytest.raises(AssertionError, match=r"\[MLC101\]"):
         assert_converts("no-such-file.onnx")

@@ -344,7 +344,7 @@ _INPUT = (
 $ mlconv inspect nope.onnx
 error[MLC101]: there is no `nope.onnx`
   why: nearest in `.`: `net.onnx`, `prose.onnx`
-hint: mlconv inspect net.onnx""",
+hint: did you mean net.onnx?""",
         ("look at the path and the current folder: ls", "a REF is FILE.py:NAME, where FILE.py exists: net.py:make"),
     ),
     Entry(
@@ -548,7 +548,7 @@ hint: mlconv onnx 'timm:create_model("resnet18", num_classes=10)' --weights resn
         (
             "paste the factory of the message into net.py, and type the line before it",
             "a shape of the line is the usual one of that architecture: change it to what you serve",
-            "names such as google/vit-base-patch16-224 are not fetched; transformers does that when the factory runs",
+            "names such as google/vit-base-patch16-224 are not fetched: hf download NAME --local-dir FOLDER, then mlconv onnx FOLDER",
         ),
     ),
     Entry(
@@ -754,8 +754,8 @@ hint: cut the model before them with --outputs, or see mlconv explain MLC214""",
         """\
 $ mlconv onnx words.onnx
 error[MLC215]: input `text` takes strings, which cannot be drawn at random
-  why: parity needs inputs that both runtimes take as tensors of numbers
-hint: choose another --signature, cut the model behind that input, or give --no-parity""",
+  why: what is drawn are numbers of a shape, a type and a range
+hint: --data FILE.npz or FILE.py:CALLABLE with texts of yours, or --no-parity""",
         (
             "export the part of the model that computes with numbers, and keep tokenizers and look-ups in front of it",
             "complex numbers as two real ones: torch.view_as_real",
@@ -796,7 +796,7 @@ hint: --opset 18, or a number between 13 and 18""",
         "or does not take the inputs that were drawn for it.",
         """\
 $ mlconv onnx net.pb
-error[MLC218]: `net.pb` is not frozen: it holds 1 variables without values
+error[MLC218]: `net.pb` is not frozen: it holds 1 variable without values
   why: the first are `w`
 hint: convert the SavedModel or freeze the graph with its checkpoint""",
         (

@@ -45,10 +45,11 @@ class MlconvError(Exception):
     def __str__(self) -> str:
         """All of it, as a traceback or a notebook shows it; options are told as keyword arguments."""
         from mlconv.hints import in_python
+        from mlconv.visible import hanging
 
-        told = [f"[{self.id}] {self.what}"]
-        told += [f"  why: {self.why}"] if self.why else []
-        told += [f"hint: {in_python(self.fix)}"]
+        told = [f"[{self.id}] {hanging(self.what)}"]
+        told += [f"  why: {hanging(self.why)}"] if self.why else []
+        told += [f"hint: {hanging(in_python(self.fix))}"]
         return "\n".join([*told, f"log: {self.log}"] if self.log else told)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -93,6 +94,11 @@ def listed(names: Sequence[str], limit: int = 8) -> str:
     """Names in backticks, cut after `limit` with the number of those left out."""
     shown = ", ".join(f"`{name}`" for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: ``1 sample``, ``8 samples``, ``1,024 tensors``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # ------------------------------------------------------------------ 0xx: the call

@@ -214,7 +214,7 @@ def _enumerated(
         raise BadInputOption(
             f"--input names `{option.name}` {len(dims)} times, and axis {number} of it is no number",
             why="enumerated shapes are of numbers alone; a named axis takes any size and is given once",
-            fix=f"--input {option.name}=... once, with a name or a range for each axis that varies",
+            fix=f"{typed(str(option.name), '...')} once, with a name or a range for each axis that varies",
         )
     if len(set(sizes)) == 1:
         return sizes[0]

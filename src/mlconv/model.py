@@ -45,6 +45,7 @@ from mlconv.formats import (
     unknown,
     weights,
 )
+from mlconv.formats.refs import for_shell
 
 HEAD_BYTES = 4096
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".model"})
@@ -299,10 +300,16 @@ def _identify_folder(ref: str, folder: Path) -> ModelFile:
     raise UnknownFormat(
         f"`{folder}` is a folder that is no model",
         why=f"it holds {listed(names, 6)}" if names else "it is empty",
-        fix=f"name {'the SavedModel inside' if inner else 'the file'}: {folder / models[0]}"
+        fix=f"name {_one_of(folder, models, 'the SavedModel inside' if inner else 'the file')}"
         if models
         else "name a model's file, or a SavedModel's folder",
     )
+
+
+def _one_of(folder: Path, models: list[str], kind: str) -> str:
+    if len(models) == 1:
+        return f"{kind}: {folder / models[0]}"
+    return f"one of those inside: {listed([str(folder / name) for name in models], 6)}"
 
 
 def _saved_model_file(ref: str, path: Path) -> ModelFile:
@@ -322,14 +329,19 @@ def _identify_absent(ref: str, path: Path) -> ModelFile:
     if refs.is_ref(ref):
         found = refs.parse_ref(ref)
         if found.file is not None and not found.file.is_file():
-            raise _missing(str(found.file), found.file)
+            raise _missing(str(found.file), found.file, typed=ref)
         return ModelFile(ref, found.file, "torch-module")
     if not path.parent.exists():
         foreign.refuse_name(ref)
     raise _missing(ref, path)
 
 
-def _missing(ref: str, path: Path) -> MissingFile:
+def _missing(ref: str, path: Path, typed: str | None = None) -> MissingFile:
+    """What to say of a path where nothing stands; whatever command or option named it, the hint is the name to type.
+
+    Args:
+        typed: The whole word, where the path is a part of it.
+    """
     if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises where a name is too long
         return MissingFile(
             f"`{ref}` is a link to `{path.readlink()}`, which is not there", fix="name an existing file"
@@ -347,7 +359,7 @@ def _missing(ref: str, path: Path) -> MissingFile:
     return MissingFile(
         f"there is no `{ref}`",
         why=f"nearest in `{folder}`: {listed(close)}" if close else None,
-        fix=f"mlconv inspect {folder / close[0] if path.parent != Path() else close[0]}"
+        fix=f"did you mean {for_shell((typed or ref).replace(ref, str(path.with_name(close[0])), 1))}?"
         if close
         else "look at the path",
     )

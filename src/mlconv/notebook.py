@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from mlconv.checks.parity_words import allowance, difference
-from mlconv.errors import MlconvError
+from mlconv.errors import MlconvError, counted
 from mlconv.result import Checked, Compared, Conversion, Inspected, show_bytes
 from mlconv.tensors import show_shape
 
@@ -55,15 +55,15 @@ def inspected(result: Inspected) -> str:
     told = result.description
     facts = [str(told["format"]), show_bytes(told["bytes"])]
     facts += [f"opset {told['opset']}"] if told["opset"] else []
-    facts += [f"{told['parameters']:,} parameters"] if told["parameters"] is not None else []
+    facts += [counted(told["parameters"], "parameter")] if told["parameters"] is not None else []
     facts += [f"{told['macs']:,} MACs"] if told["macs"] is not None else []
     rows = [
         _row(kind, _lines(f"{spec['name']}  {_shape(spec['shape'])}:{spec['dtype']}" for spec in told[kind]))
         for kind in ("inputs", "outputs")
     ]
-    counted = sorted(told["operators"].items(), key=lambda item: (-item[1], item[0]))
-    if counted:
-        rows.append(_row("operators", escape(", ".join(f"{name} {count}" for name, count in counted))))
+    operators = sorted(told["operators"].items(), key=lambda item: (-item[1], item[0]))
+    if operators:
+        rows.append(_row("operators", escape(", ".join(f"{name} {count}" for name, count in operators))))
     rows += [_row(str(key), escape(str(value))) for key, value in told["metadata"].items()]
     return _page(None, result.ref, ", ".join(facts), rows, result.warnings, told["notes"], None)
 
@@ -121,7 +121,7 @@ def _parity(parity: dict[str, Any]) -> list[str]:
         _row(
             "compared on",
             escape(
-                f"{parity['samples']} {data} samples, {parity['reference']} against {parity['candidate']}"
+                f"{counted(parity['samples'], f'{data} sample')}, {parity['reference']} against {parity['candidate']}"
             ),
         )
     ]

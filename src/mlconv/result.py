@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mlconv.checks.parity_words import output_line, parity_words
-from mlconv.errors import VerdictError
+from mlconv.errors import VerdictError, counted
 from mlconv.jsonable import to_json
 from mlconv.tensors import TensorSpec, show_shape
+from mlconv.visible import one_line
 
 # ------------------------------------------------------------------ conversions
 
@@ -131,13 +132,13 @@ class Conversion:
         tools = ", ".join(dict.fromkeys(step.exporter for step in self.route))
         facts = [f"opset {self.artifact.opset}"] if self.artifact.opset else []
         facts += [
-            f"{self.artifact.operators} operators",
+            counted(self.artifact.operators, "operator"),
             show_bytes(self.artifact.bytes),
             tools,
             f"{self.seconds:.1f} s",
         ]
         head = f"{self.source.ref} ({self.source.format}) -> {name}   {', '.join(facts)}"
-        return f"{head}\n  {' · '.join(self._evidence())}"
+        return f"{one_line(head)}\n  {one_line(' · '.join(self._evidence()))}"
 
     def _evidence(self) -> list[str]:
         structure, load, parity = (self.checks.get(key) for key in ("structure", "load", "parity"))
@@ -146,8 +147,11 @@ class Conversion:
             told.append(f"{'loads' if load['ok'] else 'does NOT load'} in {load['runtime']}")
         fits = self.checks.get("runtime")
         if fits:
-            told.append(f"fits {fits['name']} {fits['release']} per its table")
-        told.append(f"parity {parity_words(parity)}" if parity else "parity not compared")
+            told.append(
+                f"opset, IR version and kernels fit {fits['name']} {fits['release']}, which was not run"
+            )
+        where = f" in {load['runtime']}" if fits and load else ""
+        told.append(f"parity{where} {parity_words(parity)}" if parity else "parity not compared")
         return told
 
 
@@ -166,11 +170,20 @@ def show_bytes(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """One check: True, False, or None where it does not apply or could not be made."""
+    """One check: True, False, or None where it does not apply or could not be made.
+
+    Attributes:
+        hint: What to type next, where the failure is a known one.
+    """
 
     name: str
     ok: bool | None
     detail: str
+    hint: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = to_json(self)
+        return told if self.hint is not None else {key: told[key] for key in ("name", "ok", "detail")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,7 @@ class Checked:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": "mlconv.check/1", "ok": self.ok, "source": {"ref": self.ref, "format": self.format},
-            "checks": to_json(self.checks), "warnings": list(self.warnings), "seconds": round(self.seconds, 3),
+            "checks": [line.to_json() for line in self.checks], "warnings": list(self.warnings), "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -209,7 +222,7 @@ class Checked:
         lines += [
             f"  {marks[line.ok]} {line.name.ljust(width)}  {line.detail}".rstrip() for line in self.checks
         ]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +274,9 @@ class Compared:
             for key, ref in (("reference", self.reference), ("candidate", self.candidate))
         )
         lines = [f"  {output_line(row, self.parity['computes'])}" for row in self.parity["outputs"]]
-        return "\n".join([f"{ours} against {theirs}, {self.parity['samples']} samples", *lines])
+        return "\n".join(
+            map(one_line, [f"{ours} against {theirs}, {counted(self.parity['samples'], 'sample')}", *lines])
+        )
 
 
 # ------------------------------------------------------------------ inspect
@@ -281,7 +296,7 @@ class Inspected:
     def __repr__(self) -> str:
         ends = [", ".join(f"{s['name']} {show_shape(None if s['shape'] is None else tuple(s['shape']))}:{s['dtype']}"
                           for s in self.description[kind]) for kind in ("inputs", "outputs")]  # fmt: skip
-        return f"<Inspected {self.ref} ({self.description['format']}): {' -> '.join(ends)}>"
+        return one_line(f"<Inspected {self.ref} ({self.description['format']}): {' -> '.join(ends)}>")
 
     def _repr_html_(self) -> str:
         from mlconv import notebook
@@ -301,7 +316,7 @@ class Inspected:
         told = self.description
         facts = [told["format"], show_bytes(told["bytes"])]
         facts += [f"opset {told['opset']}"] if told["opset"] else []
-        facts += [f"{told['parameters']:,} parameters"] if told["parameters"] is not None else []
+        facts += [counted(told["parameters"], "parameter")] if told["parameters"] is not None else []
         facts += [f"{told['macs']:,} MACs"] if told["macs"] is not None else []
         lines = [f"{self.ref}  {', '.join(facts)}"]
         for kind in ("inputs", "outputs"):
@@ -325,7 +340,7 @@ class Inspected:
             origin = told["provenance"].get("source", {})
             lines.append(f"  made by mlconv {told['provenance'].get('mlconv', '?')} from {origin.get('name', '?')} "
                          f"(sha256 {str(origin.get('sha256'))[:12]}...)")  # fmt: skip
-        return "\n".join([*lines, *(f"  note: {note}" for note in told["notes"])])
+        return "\n".join(map(one_line, [*lines, *(f"  note: {note}" for note in told["notes"])]))
 
 
 # ------------------------------------------------------------------ shared
@@ -340,7 +355,7 @@ def spec_json(spec: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Conversion | Checked | Compared, told: str, failure: VerdictError | None) -> str:
     """One line for a prompt and for what a failed assertion shows."""
     why = f"; [{failure.id}] {failure.what}" if failure is not None else ""
-    return f"<{type(value).__name__} {'ok' if value.ok else 'FAILED'}: {told}{why}>"
+    return one_line(f"<{type(value).__name__} {'ok' if value.ok else 'FAILED'}: {told}{why}>")
 
 
 def _with_specs(value: Source | Artifact) -> dict[str, Any]:

@@ -262,7 +262,7 @@ _SOURCE = _object(
         "bytes": _or_null(_count("size of the file, or of all files of the folder")),
         "weights": _or_null(
             _text(
-                "where a module's parameters came from: a file, or `constructor`; null where the source holds them"
+                "where a module's parameters came from: a file, `constructor`, or `live` for a model of the calling process; null where the source holds them"
             )
         ),
         "weights_sha256": {
@@ -364,7 +364,7 @@ _CHECKS = _object(
             "type": ["object", "null"],
         },
         "runtime": _object(
-            "the artifact against the table of the runtime of `--runtime`; absent where none was asked for",
+            "the artifact against the table of the runtime of `--runtime`, which itself was not run: parity is that of `load.runtime`; absent where none was asked for",
             {
                 "ok": _boolean("whether the runtime loads its versions and has its operators"),
                 "asked": _text("as the user gave it"),
@@ -378,7 +378,22 @@ _CHECKS = _object(
                 "basis": _text("`measured` on the runtime, or `documented` by its authors"),
                 "source": _text("where the figures come from"),
                 "note": _text("what the table cannot tell; empty where nothing is left out"),
+                "wrong_kernels": _list(
+                    "operators of the artifact that this release has and is known to compute wrong",
+                    _object(
+                        "one known defect",
+                        {
+                            "operator": _text("its name"),
+                            "nodes": _integer("how many nodes of the artifact meet it"),
+                            "where": _text("the attributes that meet it"),
+                            "what": _text("what is wrong"),
+                            "source": _text("the change that mended it"),
+                            "mended": _or_null(_text("the first later release without it; null where none is known")),
+                        },
+                    ),
+                ),
             },
+            optional=("wrong_kernels",),
         ),
     },
     optional=("runtime",),
@@ -414,11 +429,23 @@ _INSPECT = _document(
     },
 )  # fmt: skip
 
+_CHECK_LINE = _object(
+    "one check",
+    {
+        "name": _text("what was looked at"),
+        "ok": _or_null(_boolean("null where it does not apply or could not be looked at")),
+        "detail": _text("what was found"),
+        "hint": _text("what to type next, where that is known"),
+    },
+    optional=("hint",),
+    title="check",
+)
+
 _CHECK = _document(
     "check", "Whether a model is sound", "whether no check failed",
     {
         "source": _object("the model", {"ref": _text("as the user wrote it"), "format": _FORMAT}),
-        "checks": _list("one entry per check", _FINDING, minItems=1),
+        "checks": _list("one entry per check", _CHECK_LINE, minItems=1),
     },
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def places(names: Sequence[str], options: Sequence[InputOption]) -> list[int]:
         if number is not None and number in found:
             raise BadInputOption(
                 f"two `--input` mean `{names[number]}`: `{options[found.index(number)].name}` and `{option.name}`",
-                fix=f"--input {names[number]}=..., and the same name again for each further shape",
+                fix=f"{typed(names[number], '...')}, and the same name again for each further shape",
             )
         found.append(number)
     free = iter([number for number in range(len(names)) if number not in found])
@@ -313,8 +314,13 @@ def with_ties(sizes: Mapping[str, int], axes: Mapping[str, Axis]) -> dict[str, i
     return found
 
 
-def show_shape(shape: tuple[Dim, ...] | None) -> str:
-    """A shape as `--input` takes it: ``batch,3,224,224``; ``?`` for an axis without a name or an unknown rank."""
+def show_shape(shape: tuple[Dim, ...] | None, axes: Mapping[str, Axis] = MappingProxyType({})) -> str:
+    """A shape as `--input` takes it: ``batch,3,224,224``; ``?`` for an axis without a name or an unknown rank.
+
+    Args:
+        axes: Those whose ranges are shown too: ``length=1..6``.
+    """
     if shape is None:
         return "?"
-    return ",".join("?" if dim is None else str(dim) for dim in shape) or "scalar"
+    dims = (axes[dim].show() if isinstance(dim, str) and dim in axes else dim for dim in shape)
+    return ",".join("?" if dim is None else str(dim) for dim in dims) or "scalar"

@@ -14,7 +14,7 @@ from typing import Literal, Unpack
 
 from mlconv.api import ConversionOptions, Path, to_onnx, to_ort
 from mlconv.checks.parity_words import output_line
-from mlconv.errors import BadUsage, ConversionError, MlconvError
+from mlconv.errors import BadUsage, ConversionError, InputError, MlconvError, WorkerError
 from mlconv.result import Conversion
 
 Target = Literal["onnx", "ort"]
@@ -43,7 +43,8 @@ def assert_converts(
     Raises:
         AssertionError: It does not convert, or the evidence says no: the message has id, figures, the place of the
             worst element, warnings and the hint. The error itself is its cause.
-        MlconvError: The call is wrong, the model cannot be read, or a package is missing: no fault of the model.
+        UsageError: The call is wrong: an unknown target, an option that is not taken. No fault of the model.
+        SetupError: A package is missing, or a tool does not fit: nothing was said about the model.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     if output is not None:
@@ -64,7 +65,7 @@ def _asserted(
     name = model if isinstance(model, (str, _Path)) else type(model).__name__
     try:
         conversion = converters[target](model, output, example=example, **options)
-    except ConversionError as error:
+    except (InputError, ConversionError, WorkerError) as error:
         raise AssertionError(f"{name} does not convert to {target}\n{error}") from error
     if conversion.failure is not None:
         raise AssertionError(_story(conversion, conversion.failure)) from conversion.failure

@@ -1,13 +1,14 @@
 """The user's data, as it becomes samples."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mlconv.checks.data import Data, open_data
-from mlconv.checks.data_options import assert_understood
+from mlconv.checks.data_options import assert_understood, unused
 from mlconv.checks.samples import Sample
 from mlconv.convert.job import Options
 from mlconv.errors import (
@@ -113,6 +114,20 @@ def test_strings_of_any_length_feed_an_input_of_strings(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", text=np.array(["a", "longer"]))
     samples = load(str(tmp_path / "data.npz"), [TensorSpec("text", ("batch",), "str")], AXES, 2)
     assert [list(sample.feeds["text"]) for sample in samples] == [["a", "longer"]]
+
+
+def test_texts_as_objects_feed_an_input_of_strings_and_others_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(
+        "import numpy as np\n\n\ndef good():\n    yield {'text': np.array(['a', 'longer'], dtype=object)}\n\n\n"
+        "def bad():\n    yield {'text': np.array([b'a', 2], dtype=object)}\n"
+    )
+    text = TensorSpec("text", ("batch",), "str")
+    (sample,) = load(f"{tmp_path}/rows.py:good", [text], AXES, 2)
+    assert list(sample.feeds["text"]) == ["a", "longer"]
+    assert sample.feeds["text"].dtype.kind == "U"
+    with pytest.raises(DataDoesNotFit, match="is object, and the input takes texts") as caught:
+        load(f"{tmp_path}/rows.py:bad", [text], AXES, 2)
+    assert "savez" not in caught.value.fix
 
 
 def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
@@ -437,6 +452,32 @@ def test_pictures_without_preprocess_are_told_what_to_type(photos: Path) -> None
     assert "--preprocess imagenet" in caught.value.fix
     with pytest.raises(BadPreprocess, match="nothing tells how it becomes an input"):
         assert_understood(Options(data=str(photos / "cat" / "0.png")))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"atol": 1e-3}, "--atol"),
+        ({"rtol": 0.0}, "--rtol"),
+        ({"samples": 3}, "--samples"),
+        ({"atol": 0.1, "samples": 2}, "--atol and --samples"),
+    ],
+)
+def test_figures_of_a_comparison_that_is_not_made_are_refused(given: dict[str, Any], told: str) -> None:
+    assert_understood(Options(**given))
+    with pytest.raises(BadUsage) as caught:
+        assert_understood(Options(parity=False, **given))
+    assert caught.value.what == f"{told} with --no-parity: nothing is compared"
+    assert caught.value.fix == f"leave {told} out, or --no-parity"
+
+
+def test_data_for_a_comparison_that_is_not_made_are_told_of() -> None:
+    for quiet in (Options(parity=False), Options(data="d.npz")):
+        assert unused(quiet) == ()
+    (warning,) = unused(Options(parity=False, data="d.npz"))
+    assert warning.startswith("--data had no effect")
+    (warning,) = unused(Options(parity=False, data="d", preprocess="imagenet"))
+    assert warning.startswith("--data and --preprocess had no effect")
 
 
 def test_preprocess_without_pictures_is_told(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_integers_without_a_range_are_zero_and_one_and_that_is_told() -> None:
     samples, (note,) = drawn(Source((IDS,), table(9)))
     assert {int(value) for sample in samples for value in np.unique(sample.feeds["ids"])} == {0, 1}
     assert note.startswith(
-        "`ids` took 0 and 1 alone, since nothing tells a wider range: --input ids=...:int64[0..N]"
+        "`ids` took 0 and 1 alone, since nothing tells a wider range: --input 'ids=...:int64[0..N]'"
     )
 
 
@@ -211,5 +211,6 @@ def test_a_source_that_never_runs_says_at_which_sizes_it_was_tried() -> None:
 
 def test_strings_are_told_as_what_no_number_can_be_drawn_for() -> None:
     inputs = (TensorSpec("text", ("n",), "str"),)
-    with pytest.raises(UnsupportedType, match="takes strings, which cannot be drawn at random"):
+    with pytest.raises(UnsupportedType, match="takes strings, which cannot be drawn at random") as caught:
         usual_sizes(Source(inputs, lambda text: text), inputs, {"n": Axis("n")}, 0)
+    assert caught.value.fix.startswith("--data FILE.npz or FILE.py:CALLABLE")

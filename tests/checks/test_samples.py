@@ -51,10 +51,14 @@ def test_integers_are_drawn_from_the_range_that_is_known(spec: TensorSpec, low: 
 def test_eight_samples_hold_negative_large_and_zero_rows() -> None:
     spec = TensorSpec("x", (50, 20), "float32")
     drawn = {sample.kind: sample.feeds["x"] for sample in (draw([spec], {}, 0, index) for index in range(8))}
-    assert set(drawn) == {"unit", "normal", "negative", "rows", "bytes", "large"}
+    assert set(drawn) == {"unit", "normal", "negative", "rows", "bytes", "round", "large"}
     assert drawn["negative"].max() <= 0
     assert drawn["bytes"].max() > 200
     assert drawn["large"].min() < -20
+    numbers = drawn["round"].astype(float)
+    assert {0.0, 0.5, -0.5, 1.0, -1.0, 20.0, -20.0} <= set(numbers.flat)
+    np.testing.assert_allclose(numbers * 10, np.round(numbers * 10), atol=1e-5)
+    assert (numbers[:, 1:] == numbers[:, :-1]).mean() > 0.15
     zero = (drawn["rows"] == 0).all(-1)
     assert zero.any()
     assert not zero.all()
@@ -63,6 +67,23 @@ def test_eight_samples_hold_negative_large_and_zero_rows() -> None:
 def test_a_table_is_indexed_at_both_ends() -> None:
     ids = draw([TensorSpec("i", (7,), "int64", values=(0, 999_999))], {}, 0, 0).feeds["i"]
     assert (ids[0], ids[-1]) == (0, 999_999)
+
+
+def test_samples_together_read_every_row_of_a_table_that_they_can_cover() -> None:
+    spec = TensorSpec("i", (1, 128), "int64", values=(0, 999))
+    drawn = [draw([spec], {}, 3, index).feeds["i"].ravel() for index in range(8)]
+    assert set(np.concatenate(drawn)) == set(range(1000))
+    assert all(len(set(ids[1:-1])) == 126 for ids in drawn)
+    assert all((ids[0], ids[-1]) == (0, 999) for ids in drawn)
+
+
+def test_a_small_table_is_read_evenly_and_in_no_fixed_order() -> None:
+    spec = TensorSpec("i", (40, 10), "int64", values=(-2, 7))
+    ids = draw([spec], {}, 0, 0).feeds["i"]
+    counts = np.unique(ids, return_counts=True)[1]
+    assert counts.min() >= 39
+    assert counts.max() <= 42
+    assert len(np.unique(ids, axis=0)) == 40
 
 
 def test_an_integer_without_a_range_is_narrow_and_a_byte_is_not() -> None:

@@ -483,6 +483,31 @@ def test_a_layer_of_text_is_named_with_a_line_that_saves_what_is_behind_it(
     agree(task, _run(task))
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_line_that_saves_what_is_behind_text_runs_for_every_kind_of_model(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heads: int
+) -> None:
+    layers = [
+        keras.layers.TextVectorization(output_sequence_length=5, vocabulary=["a", "b"], name="words"),
+        keras.layers.Embedding(8, 4),
+        keras.layers.GlobalAveragePooling1D(),
+    ]
+    if heads == 1:
+        model = keras.Sequential([keras.Input((1,), dtype="string"), *layers, keras.layers.Dense(2)])
+    else:
+        text = x = keras.Input((1,), dtype="string", name="text")
+        for layer in layers:
+            x = layer(x)
+        model = keras.Model(text, [keras.layers.Dense(2)(x), keras.layers.Dense(3)(x)])
+    model.save(tmp_path / "text.keras")
+    with pytest.raises(UnsupportedOperator) as raised:
+        _run(job(tmp_path / "text.keras", "keras", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    exec(shlex.split(raised.value.fix)[2])
+    task = job(tmp_path / "behind.keras", "keras", tmp_path)
+    agree(task, _run(task))
+
+
 # ------------------------------------------------------------------ public models
 
 

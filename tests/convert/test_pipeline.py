@@ -17,6 +17,7 @@ from mlconv.convert import origin, pipeline
 from mlconv.convert.job import Options
 from mlconv.convert.pipeline import Call, convert
 from mlconv.errors import (
+    BadUsage,
     ConverterFailed,
     Crashed,
     OptionNotAccepted,
@@ -333,6 +334,18 @@ def test_a_version_that_was_never_tested_is_told_in_the_record(
     assert told in json.loads((tmp_path / "out.onnx.mlconv.json").read_text())["warnings"]
 
 
+@pytest.mark.parametrize(
+    ("target", "name", "named"), [("onnx", "a b.tflite", "'a b.onnx'"), ("ort", "out.onnx", "out.ort")]
+)
+def test_no_format_is_written_under_the_suffix_of_another(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, name: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadUsage, match="is the suffix of another format") as caught:
+        convert(str(net), target, Options(), Call(name))
+    assert caught.value.fix == f"-o {named}"
+
+
 def test_a_source_that_changes_meanwhile_is_refused(net: Path, jobs: Callable[..., None]) -> None:
     jobs("meddle")
     with pytest.raises(Unreadable, match=r"net\.onnx` changed while it was converted"):
@@ -437,7 +450,7 @@ def test_a_conversion_on_the_command_line_is_printed_whole(net: Path, run_cli: R
     steady = re.sub(r"max \|d\| \S+ of \S+ ", "max |d| D of R ", re.sub(r"allows \S+\)", "allows A)", steady))
     steady = re.sub(r"onnxruntime \d+\.\d+", "onnxruntime V", re.sub(r"\d+ B", "N B", steady))
     assert [line for line in steady.splitlines() if not line.startswith("  ") or "structure ok" in line] == [
-        "net.onnx (onnx) -> net.opset17.onnx   opset 17, 1 operators, N B, onnx, S s",
+        "net.onnx (onnx) -> net.opset17.onnx   opset 17, 1 operator, N B, onnx, S s",
         "  structure ok · loads in onnxruntime V · parity ok: max |d| D of R over 8 random samples (fp32 allows A)",
     ]
 

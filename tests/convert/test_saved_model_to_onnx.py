@@ -369,6 +369,26 @@ def test_a_function_of_nests_and_plain_values_is_called_as_it_was_traced_for_inf
     assert answers["same"].tolist() == two.tolist()
 
 
+def test_a_function_that_was_saved_for_training_alone_is_told(tmp_path: Path) -> None:
+    from mlconv.runners.tensorflow import tensorflow
+
+    tf = tensorflow()
+
+    class Net(tf.Module):  # type: ignore[misc, name-defined]
+        @tf.function  # type: ignore[untyped-decorator]
+        def __call__(self, x: Any, training: bool = False) -> Any:
+            return x * 3.0 if training else x * 2.0
+
+    net = Net()
+    net(tf.zeros((2, 4)), training=True)
+    tf.saved_model.save(net, str(tmp_path / "trains"))
+    converted = _run(job(tmp_path / "trains", "saved-model", tmp_path))
+    assert converted.warnings == ["`__call__` was saved for training=True alone, and computes as in training"]
+    net(tf.zeros((2, 4)))
+    tf.saved_model.save(net, str(tmp_path / "both"))
+    assert _run(job(tmp_path / "both", "saved-model", tmp_path)).warnings == []
+
+
 def test_of_several_shapes_the_input_option_takes_one(functions: Path, tmp_path: Path) -> None:
     with pytest.raises(ShapesNeeded, match="`shaped` was saved for several kinds of inputs") as raised:
         _run(job(functions, "saved-model", tmp_path, signature="shaped"))

@@ -454,7 +454,7 @@ def test_quantized_tensors_are_dequantized_and_told(folder: Path) -> None:
     torch.save(quantized, folder / "w.pth")
     module, fit = load(read_weights(folder / "w.pth"))
     assert torch.equal(module.fc.weight, torch.full((3, 6), 0.5))
-    assert fit.notes == ("1 tensors are quantized and were dequantized: `fc.weight`",)
+    assert fit.notes == ("1 tensor is quantized and was dequantized: `fc.weight`",)
 
 
 def test_tied_weights_are_stored_once_and_loaded_twice(folder: Path) -> None:
@@ -553,3 +553,211 @@ def test_a_checkpoint_gives_the_numbers_of_the_module_that_was_trained(folder: P
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32))
     assert torch.equal(source.module(image), trained()(image))
     assert source.weights == "last.ckpt"
+
+
+# ------------------------------------------------------------------ what stands beside the tensors
+
+STATEFUL = """\
+import torch
+
+class Versioned(torch.nn.Module):
+    _version = 2
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(2, 2))
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if (metadata.get("version") or 1) < 2:
+            if prefix + "old" in state:
+                state[prefix + "w"] = state.pop(prefix + "old")
+            state[prefix + "w"] = state[prefix + "w"].t()
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(2))
+        self.scale = {"by": 1.0}
+
+    def get_extra_state(self):
+        return self.scale
+
+    def set_extra_state(self, value):
+        self.scale = value
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = Versioned()
+        self.scaled = Scaled()
+
+class Integers(torch.nn.Module):
+    def __init__(self, dtype=torch.int8):
+        super().__init__()
+        self.register_buffer("k", torch.zeros(3, dtype=dtype))
+
+def halves():
+    return Integers(torch.float16)
+
+def real():
+    return Integers(torch.float32)
+
+def complexes():
+    return Integers(torch.complex64)
+"""
+NUMBERS = [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.fixture
+def stateful(folder: Path) -> Path:
+    (folder / "stateful.py").write_text(STATEFUL)
+    sys.modules.pop("stateful", None)
+    return folder
+
+
+def kept(extra: object) -> Any:
+    """What a training saves of a network that has versions and extra state."""
+    module: Any = torch_ref.build("stateful.py:Net", seed=1)
+    module.part.w.data = torch.tensor(NUMBERS)
+    module.scaled.scale = extra
+    return module.state_dict()
+
+
+def wrapped(state: Any) -> Any:
+    found = type(state)((f"module.{key}", value) for key, value in state.items())
+    found._metadata = {f"module.{key}" if key else "module": told for key, told in state._metadata.items()}
+    return found
+
+
+@pytest.mark.parametrize("around", [lambda state: state, wrapped], ids=["plain", "wrapped"])
+@pytest.mark.parametrize(
+    "save",
+    [lambda state: state, lambda state: {"state_dict": state, "hparams": argparse.Namespace(lr=1)}],
+    ids=["loaded", "read"],
+)
+def test_versions_and_extra_state_reach_the_module(save: Any, around: Any, stateful: Path) -> None:
+    torch.save(save(around(kept({"by": 5.0}))), "w.pth")
+    module, fit = load(read_weights(stateful / "w.pth"), "stateful.py:Net")
+    assert module.part.w.tolist() == NUMBERS
+    assert module.scaled.scale == {"by": 5.0}
+    assert fit.notes == ()
+
+
+def test_what_a_module_migrates_for_want_of_a_version_is_told(stateful: Path) -> None:
+    module, fit = load(Weights("w.pth", {"w": torch.tensor(NUMBERS)}), "stateful.py:Versioned")
+    assert module.w.tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    (note,) = fit.notes
+    assert "changed 1 tensor of w.pth" in note
+    assert "does not tell which version" in note
+
+
+def test_names_that_the_module_itself_migrates_fit(stateful: Path) -> None:
+    module, fit = load(Weights("w.pth", {"old": torch.tensor(NUMBERS)}), "stateful.py:Versioned")
+    assert module.w.tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    assert "under names of its own" in fit.notes[0]
+    assert "missing" in mismatch(Weights("w.pth", {"x": torch.tensor(NUMBERS)}), "stateful.py:Net").what
+
+
+def test_extra_state_that_only_loading_gives_asks_for_consent(stateful: Path) -> None:
+    torch.save({"state_dict": kept({"by": [5.0]}), "hparams": argparse.Namespace(lr=1)}, "w.pth")
+    with pytest.raises(UntrustedPickle, match=r"scaled\._extra_state"):
+        load(read_weights(stateful / "w.pth"), "stateful.py:Net")
+    module, _ = load(read_weights(stateful / "w.pth", trusted=True), "stateful.py:Net")
+    assert module.scaled.scale == {"by": [5.0]}
+
+
+@pytest.mark.parametrize(
+    "extra", [torch.tensor([2.0, 3.0]), ("a", {"b": None}), 7], ids=["tensor", "tuple", "int"]
+)
+def test_extra_state_of_plain_data_is_read_without_loading(extra: Any, stateful: Path) -> None:
+    torch.save({"state_dict": kept(extra), "hparams": argparse.Namespace(lr=1)}, "w.pth")
+    module: Any = load(read_weights(stateful / "w.pth"), "stateful.py:Net")[0]
+    assert type(module.scaled.scale) is type(extra)
+    assert (
+        torch.equal(module.scaled.scale, extra)
+        if isinstance(extra, torch.Tensor)
+        else module.scaled.scale == extra
+    )
+
+
+def test_extra_state_that_the_file_lacks_is_refused(stateful: Path) -> None:
+    error = mismatch(Weights("w.pth", {"w": torch.ones(2)}), "stateful.py:Scaled")
+    assert "lacks `_extra_state`" in error.what
+
+
+# ------------------------------------------------------------------ numbers that do not fit
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ref"),
+    [
+        (torch.tensor([300.7, 2.0, 1.0]), "Integers"),
+        (torch.tensor([0.5, 2.0, 1.0]), "Integers"),
+        (torch.tensor([300, 2, 1]), "Integers"),
+        (torch.tensor([1e30, 2.0, 1.0]), "halves"),
+        (torch.tensor([1j, 2.0, 1.0]), "real"),
+    ],
+)
+def test_numbers_that_the_module_cannot_hold_are_refused(numbers: Any, ref: str, stateful: Path) -> None:
+    assert "cannot" in mismatch(Weights("w.pth", {"k": numbers}), f"stateful.py:{ref}").what
+
+
+def test_numbers_that_another_dtype_holds_as_they_are_fit(stateful: Path) -> None:
+    for numbers, ref in [(torch.tensor([3.0, -2.0, 1.0]), "Integers"), (torch.tensor([3, 2, 1]), "Integers")]:
+        module, _ = load(Weights("w.pth", {"k": numbers}), f"stateful.py:{ref}")
+        assert module.k.tolist() == numbers.tolist()
+    nan = torch.tensor([float("nan"), float("inf"), 1.0], dtype=torch.float64)
+    assert load(Weights("w.pth", {"k": nan}), "stateful.py:halves")[0].k.isnan().tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_weights_that_the_module_ties_and_the_file_does_not_are_refused(folder: Path) -> None:
+    one, other = torch.ones(5, 4), torch.zeros(5, 4)
+    error = mismatch(Weights("w.pth", {"table.weight": one, "head.weight": other}), "net.py:Tied")
+    assert "`head.weight`" in error.what
+    assert "`table.weight`" in error.what
+    load(Weights("w.pth", {"table.weight": one, "head.weight": one.clone()}), "net.py:Tied")
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [lambda z: z.conj().imag, lambda z: z.conj(), lambda z: z.conj().imag[1:]],
+    ids=["negative", "conjugate", "part"],
+)
+def test_lazy_bits_of_a_tensor_are_applied_to_its_numbers(turn: Any, folder: Path) -> None:
+    lazy = turn(torch.tensor([1 + 2j, 3 - 4j, 5j]))
+    torch.save({"state_dict": {"k": lazy}, "hparams": argparse.Namespace(lr=1)}, "w.pth")
+    found = read_weights(folder / "w.pth").tensors["k"]
+    assert found.tolist() == lazy.tolist()
+
+
+# ------------------------------------------------------------------ which of several
+
+
+def test_a_tensor_comes_from_the_shard_that_the_index_names(folder: Path) -> None:
+    safetensors.save_file({"w": torch.ones(2)}, "1.safetensors")
+    safetensors.save_file({"b": torch.ones(2), "w": torch.zeros(2)}, "2.safetensors")
+    index = folder / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "1.safetensors", "b": "2.safetensors"}}))
+    found = read_weights(index)
+    assert found.tensors["w"].tolist() == [1.0, 1.0]
+    index.write_text(json.dumps({"weight_map": {"w": "1.safetensors", "b": "1.safetensors"}}))
+    with pytest.raises(Corrupt, match=r"`b` in `1\.safetensors`, which does not hold it"):
+        read_weights(index)
+
+
+def test_other_weights_are_told_wherever_they_stand(folder: Path) -> None:
+    last = state()
+    ema = {name: tensor + 1 for name, tensor in last.items()}
+    torch.save({"model": {"state_dict": last, "ema": ema}, "optimizer": {"mean": last}}, "w.pth")
+    weights = read_weights(folder / "w.pth")
+    assert list(weights.rivals) == ["model.ema"]
+    module, fit = load(weights)
+    assert agrees(module, last)
+    assert "--weights-prefix model.ema. takes others" in fit.notes[0]
+    assert agrees(load(weights, prefix="model.ema.")[0], ema)
+    assert agrees(load(weights, prefix="model.state_dict.")[0], last)

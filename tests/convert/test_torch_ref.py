@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
-from mlconv.errors import BadUsage, MlconvError, RefNotFound, UserCodeRaised  # noqa: E402
+from mlconv.errors import BadUsage, MissingPackage, MlconvError, RefNotFound, UserCodeRaised  # noqa: E402
 
 pytestmark = [pytest.mark.framework("torch"), pytest.mark.filterwarnings("ignore")]
 
@@ -185,11 +186,34 @@ def test_a_module_that_lies_nearby_is_found_for_the_user(net: Path, tmp_path_fac
 
 def test_a_package_that_is_not_installed_is_named_with_the_line_and_with_what_installs_it(net: Path) -> None:
     error = refused("net.py:wants_a_package")
-    assert isinstance(error, UserCodeRaised)
-    assert "net.py:74 `import not_a_package_of_anybody`" in str(error.why)
+    assert isinstance(error, MissingPackage)
+    assert error.exit == 5
+    assert error.what.endswith("needs the package `not_a_package_of_anybody`, which is not installed")
+    assert error.why == "at net.py:74 `import not_a_package_of_anybody`"
     assert error.fix.startswith("pip install not_a_package_of_anybody, or ")
     (net / "one.py").write_text("import of_nobody.inner\n")
     assert refused("one.py:make").fix.startswith("pip install of_nobody, or ")
+
+
+@pytest.mark.parametrize(
+    ("module", "distribution"),
+    [("cv2", "opencv-python"), ("skimage.io", "scikit-image"), ("pytorch_lightning", "pytorch-lightning")],
+)
+def test_a_package_is_installed_by_the_name_that_pip_knows(net: Path, module: str, distribution: str) -> None:
+    if importlib.util.find_spec(module.partition(".")[0]):
+        pytest.skip(f"{module} is here")
+    (net / "one.py").write_text(f"import {module}\n")
+    error = refused("one.py:make")
+    assert isinstance(error, MissingPackage)
+    assert error.fix.startswith(f"pip install {distribution}, or ")
+
+
+@pytest.mark.parametrize("module", ["utils.layers", "torch.no_such_part", "json.of_nobody"])
+def test_a_part_of_the_project_or_of_what_is_installed_is_no_package_to_install(
+    net: Path, module: str
+) -> None:
+    (net / "one.py").write_text(f"import {module}\n")
+    assert isinstance(refused("one.py:make"), UserCodeRaised)
 
 
 def test_a_module_that_is_mistyped_tells_the_nearest(net: Path) -> None:
@@ -223,8 +247,22 @@ def test_too_many_arguments_are_cut(net: Path) -> None:
 
 def test_an_argument_that_no_literal_can_be_needs_a_function(net: Path) -> None:
     error = refused("net.py:configured")
-    assert "takes `config`, which is no literal" in error.what
-    assert error.fix == "write a function that makes both, and name that: net.py:make"
+    assert "takes `config`, an object, and a REF can give texts and numbers alone" in error.what
+    assert (
+        error.fix
+        == "write a function that makes `config` and returns configured(config), and name that: net.py:make"
+    )
+
+
+def test_a_class_that_loads_itself_is_offered_its_folder(net: Path) -> None:
+    (net / "hub.py").write_text(
+        "import torch\nclass Bert(torch.nn.Linear):\n    def __init__(self, config):\n        super().__init__(config, 2)\n"
+        "    @classmethod\n    def from_pretrained(cls, folder):\n        return cls(len(folder))\n"
+    )
+    error = refused("hub.py:Bert")
+    line, _, note = error.fix.partition("   ")
+    assert (line, note[:7]) == ("'hub.py:Bert.from_pretrained(\"FOLDER\")'", "(FOLDER")
+    assert torch_ref.build(line.strip("'")).in_features == 6
 
 
 def test_an_instance_takes_no_arguments(net: Path) -> None:

@@ -21,6 +21,7 @@ from mlconv.convert.torch_import import script as torch_script  # noqa: E402
 from mlconv.convert.torch_import import weights as torch_weights  # noqa: E402
 from mlconv.convert.torch_import.checkpoint import Weights  # noqa: E402
 from mlconv.convert.torch_import.source import open_runner  # noqa: E402
+from mlconv.convert.trust import assert_trusted  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     Corrupt,
     ExternalDataMissing,
@@ -362,6 +363,21 @@ def test_pickles_without_their_class_or_module_are_told_apart(tmp_path, monkeypa
     torch.save({"optimizer": 3}, tmp_path / "n.pt")
     with pytest.raises(WrongFormat, match=r"no nn\.Module"):
         runner(tmp_path / "n.pt", "torch-pickle", "1,2", trust_pickle=True)
+
+
+@pytest.mark.parametrize("weights", ["net_ts.pt", "net.pt2"])
+def test_a_whole_network_as_weights_is_told_to_convert_by_itself(tmp_path, monkeypatch, weights):
+    monkeypatch.chdir(tmp_path)
+    net = torch.nn.Linear(4, 2)
+    if weights.endswith(".pt"):
+        torch.jit.script(net).save(weights)
+    else:
+        torch.export.save(torch.export.export(net, (torch.ones(1, 4),)), weights)
+    with pytest.raises(WrongFormat, match="a whole network, and --weights takes a state dict") as caught:
+        assert_trusted(ModelFile("net.py:make", None, "torch-module"), Options(weights=weights))
+    assert caught.value.fix.startswith(f"convert it itself: mlconv onnx {weights}; or save")
+    exec(caught.value.fix.partition("holds: ")[2], {"torch": torch})
+    assert_trusted(ModelFile("net.py:make", None, "torch-module"), Options(weights="weights.pth"))
 
 
 def test_public_checkpoints_are_read(models):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from mlconv.convert.torch_import.tables import with_table_ranges  # noqa: E402
 from mlconv.errors import BadInputOption  # noqa: E402
-from mlconv.tensors import TensorSpec  # noqa: E402
+from mlconv.tensors import Axis, TensorSpec  # noqa: E402
 
 IDS = TensorSpec("ids", (2, 5), "int64")
 F = torch.nn.functional
@@ -103,6 +103,15 @@ def test_an_index_that_cannot_be_followed_is_zero_and_told() -> None:
     values, (note,) = ranged(bags, TensorSpec("ids", (9,), "int64"), offsets)
     assert values == [(0, 9), (0, 0)]
     assert note.startswith("`offsets` took 0 alone, since the source raises on 1")
+
+
+def test_the_hint_keeps_the_range_of_sizes_that_the_user_gave() -> None:
+    given = TensorSpec("ids", ("batch", "length"), "int64", values=(0.0, 50.0))
+    table = torch.nn.Embedding(10, 3)
+    axes = {"batch": Axis("batch"), "length": Axis("length", 1, 6)}
+    with pytest.raises(BadInputOption) as caught:
+        with_table_ranges((given,), lambda tensors: table(*tensors), [{"batch": 2, "length": 3}], 0, axes)
+    assert caught.value.fix == "--input 'ids=batch,length=1..6:int64[0..9]'"
 
 
 def test_a_range_of_the_user_s_that_leaves_the_table_is_refused_with_the_one_that_fits() -> None:

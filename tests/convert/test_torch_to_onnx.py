@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch  # noqa: E402
 from mlconv.checks.samples import draw  # noqa: E402
 from mlconv.convert.job import Converted, Job, Options  # noqa: E402
 from mlconv.convert.torch_import import ref as torch_ref  # noqa: E402
+from mlconv.convert.torch_import.inputs import signature  # noqa: E402
 from mlconv.convert.torch_to_onnx import run  # noqa: E402
 from mlconv.errors import (  # noqa: E402
     BadInputOption,
@@ -263,6 +265,33 @@ def test_a_branch_on_a_remainder_has_no_range_and_is_refused(tmp_path, opset):
         convert(tmp_path, ref("EvenBranch"), "batch,seq", opset=opset)
 
 
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize(
+    ("name", "shape", "size"),
+    [
+        ("OneSizeBranch", "1,seq=1..64,8", 23),
+        ("OneSizeBranch", "1,seq=10..60@40,8", 23),
+        ("InnerBranch", "1,seq=8..512/8@16,8", None),
+    ],
+)
+def test_a_branch_at_sizes_within_a_range_is_refused(tmp_path, name, shape, size, opset):
+    with pytest.raises(DataDependentControlFlow, match="the size of the axis `seq`") as caught:
+        convert(tmp_path, ref(name), shape, opset=opset)
+    assert re.search(rf"`seq`={size}$" if size else r"`seq`=(80|88)$", caught.value.why or "")
+
+
+def test_a_branch_at_one_size_of_an_open_axis_is_found_by_the_guards_of_torch(tmp_path):
+    with pytest.raises(DataDependentControlFlow, match="the size of the axis `seq`") as caught:
+        convert(tmp_path, ref("OneSizeBranch"), "1,seq,8", opset=18)
+    assert (caught.value.why or "").endswith("`seq`=23")
+
+
+def test_a_range_that_no_branch_divides_is_converted(tmp_path):
+    for opset in (17, 18):
+        made, path = convert(tmp_path, ref("OneSizeBranch"), "1,seq=24..64,8", opset=opset)
+        assert_same(made, path, "1,seq=24..64,8")
+
+
 def test_a_fallback_tells_the_greatest_sizes_that_were_compared(tmp_path):
     made, path = convert(tmp_path, ref("Recurrent"), "x=batch,time=2..50,4")
     assert_same(made, path, "x=batch,time=2..50,4")
@@ -325,6 +354,24 @@ def test_missing_shapes_are_asked_for_by_name(tmp_path):
     with pytest.raises(ShapesNeeded) as caught:
         convert(tmp_path, ref("Attention"))
     assert caught.value.fix.startswith("--input query=DIM,DIM,... --input memory=DIM,DIM,...")
+
+
+def test_what_was_given_is_typed_again_beside_what_is_missing(tmp_path):
+    with pytest.raises(ShapesNeeded) as caught:
+        convert(tmp_path, ref("Attention"), "query=batch,8,32:float32[-1..1]")
+    assert caught.value.fix.startswith("--input 'query=batch,8,32:float32[-1..1]' --input memory=DIM,DIM,...")
+
+
+def test_only_what_the_first_layer_reads_gets_its_shape():
+    net: Any = torch.nn.Module()
+    net.conv = torch.nn.Conv2d(3, 4, 1)
+    net.forward = lambda scale, image: net.conv(image) * scale
+    with pytest.raises(ShapesNeeded) as caught:
+        signature(net, (), "net")
+    assert caught.value.fix.startswith("--input scale=DIM,DIM,... --input image=1,3,224,224   (DIM: ")
+    with pytest.raises(ShapesNeeded) as caught:
+        signature(net, (parse_input("image=1,3,8,8"),), "net")
+    assert caught.value.fix.startswith("--input image=1,3,8,8 --input scale=DIM,DIM,...   (DIM: ")
 
 
 def test_an_input_that_forward_has_not_is_refused_with_the_nearest(tmp_path):

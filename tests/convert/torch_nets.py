@@ -137,6 +137,16 @@ class EvenBranch(nn.Module):
         return -x if x.shape[1] % 2 == 0 else x + 1
 
 
+class OneSizeBranch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -x if x.shape[1] == 23 else x + 1
+
+
+class InnerBranch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -x if 80 <= x.shape[1] < 96 else x + 1
+
+
 class RareBranch(nn.Module):
     """No number from a normal distribution is above 6, so that no trial takes the branch."""
 

@@ -120,6 +120,34 @@ def test_a_deep_tuple_as_a_key_is_not_hashed() -> None:
     assert list(found.root.values()) == [2]
 
 
+def test_what_names_a_storage_is_never_written_out() -> None:
+    """A tuple of two tuples of two, 34 deep, has 2**34 numbers as text."""
+    laugh = b"K\1K\2\x86" + b"2\x86" * 34
+    place = b"(X\x07\0\0\0storagectorch\nFloatStorage\n" + laugh + b"X\x03\0\0\0cpuK\4tQ"
+    found = pickle_reader.read(b"\x80\2}X\1\0\0\0w" + place + b"s.")
+    assert isinstance(found.root["w"], Made)
+    assert not found.storages
+    assert pickle_reader.storage_key((1, 2)) is None
+
+
+@pytest.mark.parametrize("key", [3, "3", b"3"], ids=["number", "text", "bytes"])
+def test_a_storage_is_named_by_text_or_a_number(key: object) -> None:
+    assert pickle_reader.storage_key(key) == "3"
+
+
+def test_a_number_too_long_to_be_written_out_is_no_key() -> None:
+    found = pickle_reader.read(pickle.dumps({10**5000: 1, 2**40: 2}, 2))
+    assert [key for key in found.root if isinstance(key, int)] == [2**40]
+    assert list(found.root.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("strides", [b"(K\1t", b")", b"(K\3K\1K\1t"], ids=["one", "none", "three"])
+def test_a_tensor_has_a_stride_for_every_size(strides: bytes) -> None:
+    whole = b"\x80\2" + tensor() + b"."
+    with pytest.raises(PickleError, match="2 sizes"):
+        pickle_reader.read(whole.replace(b"(K\3K\1t", strides))
+
+
 def test_a_value_that_holds_itself_is_read() -> None:
     value: dict[str, Any] = {}
     value["self"] = value

@@ -115,6 +115,10 @@ def test_values_that_are_no_weights_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnknownFormat) as caught:
         kind(saved(tmp_path / "a.pt", tensor()))
     assert "one tensor of shape (2, 3)" in str(caught.value.why)
+    # whether --module was typed or not: the file itself is of no use
+    assert caught.value.fix.startswith(
+        'where the model was trained: torch.save(module.state_dict(), "weights.pth")'
+    )
     with pytest.raises(UnknownFormat) as caught:
         kind(saved(tmp_path / "b.pt", mapping(lr=b"K\x01")))
     assert "`lr`" in str(caught.value.why)

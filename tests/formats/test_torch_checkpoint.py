@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ import pytest
 from mlconv.errors import Corrupt
 from mlconv.formats import torch_archive, torch_checkpoint, torch_storages, weights
 from mlconv.formats.pickle_names import Global, is_of_data
-from mlconv.formats.pickle_reader import Pickle, Storage, Tensor, read
+from mlconv.formats.pickle_reader import Made, Pickle, Storage, Tensor, read
 from mlconv.model import describe, identify
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
@@ -28,8 +29,10 @@ MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 class Place:
     """Stands for a tensor: pickled as ``torch.save`` pickles one, on the storage of that key."""
 
-    def __init__(self, key: str, shape: tuple[int, ...], rebuild: str = "_rebuild_tensor_v2") -> None:
-        self.key, self.shape, self.rebuild = key, shape, rebuild
+    def __init__(
+        self, key: str, shape: tuple[int, ...], rebuild: str = "_rebuild_tensor_v2", bits: object = None
+    ) -> None:
+        self.key, self.shape, self.rebuild, self.bits = key, shape, rebuild, bits
 
 
 class Saver(pickle.Pickler):
@@ -43,7 +46,7 @@ class Saver(pickle.Pickler):
             return NotImplemented
         strides = (value.shape[-1], 1)[-len(value.shape) :]
         storage = ("storage", FloatStorage, value.key, "cpu", math.prod(value.shape))
-        return globals()[value.rebuild], (storage, 0, value.shape, strides, False, OrderedDict())
+        return globals()[value.rebuild], (storage, 0, value.shape, strides, False, OrderedDict(), value.bits)
 
 
 def named(module: str, name: str) -> Any:
@@ -161,6 +164,19 @@ def test_a_tensor_that_needs_its_scale_is_not_read_beside_foreign_names(tmp_path
     assert found(saved(tmp_path / "v.pth", {"state_dict": state}, STORAGES)) is not None
 
 
+@pytest.mark.parametrize("bits", [{"twist": True}, {"neg": 1}, "neg"])
+def test_a_tensor_with_bits_that_nobody_knows_is_not_read_beside_foreign_names(
+    bits: object, tmp_path: Path
+) -> None:
+    def kept(bits: object) -> bool:
+        state = STATE | {"q": Place("1", (1,), bits=bits)}
+        path = saved(tmp_path / "w.pth", {"state_dict": state, "settings": NAMESPACE}, STORAGES)
+        return found(path) is not None
+
+    assert kept({"neg": True, "conj": False})
+    assert not kept(bits)
+
+
 class Module:
     """Has what ``torch.nn.Module`` keeps its tensors in."""
 
@@ -221,6 +237,14 @@ def test_storages_are_read_in_the_order_of_bytes_of_this_machine(tmp_path: Path)
     assert little == big == {key: bytearray(content) for key, content in STORAGES.items()}
 
 
+def test_of_a_complex_number_each_part_has_the_order_of_bytes(tmp_path: Path) -> None:
+    parts = [struct.pack(f"{order}2f", 1.5, -2.5) for order in "<>"]
+    for name, content, big in (("a.pt", parts[0], False), ("b.pt", parts[1], True)):
+        path = saved(tmp_path / name, {}, {"0": content}, big=big)
+        found = torch_storages.read_storages(path, [tensor("0", 1, "complex64")])
+        assert struct.unpack("=2f", found["0"]) == (1.5, -2.5)
+
+
 def legacy(path: Path, value: object, keys: list[str], storages: dict[str, bytes]) -> Path:
     head = b"\x80\x02" + MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
     tail = b"".join((len(storages[key]) // 4).to_bytes(8, "little") + storages[key] for key in keys)
@@ -261,6 +285,68 @@ def test_damage_gives_the_bytes_or_a_named_error(tmp_path: Path) -> None:
                 torch_storages.read_storages(path, checkpoint.tensors.values())
         except Corrupt:
             continue
+
+
+def module(parts: dict[str, Any], parameters: dict[str, Any] | None = None) -> Made:
+    """A pickled module, as it is read."""
+    attributes = {"_parameters": parameters or {}, "_buffers": {}, "_modules": parts}
+    return Made(Global("net", "Net"), (), [attributes])
+
+
+def test_a_module_that_is_a_part_of_itself_has_no_state_dict() -> None:
+    whole = module({})
+    whole.states[0]["_modules"].update(a=whole, b=whole)
+    assert torch_checkpoint.module_state(whole) is None
+    assert torch_checkpoint.find_checkpoint(Pickle(whole, [Global("net", "Net")]), modules=True) is None
+
+
+def test_a_part_that_is_held_twice_is_told_twice_and_not_for_ever() -> None:
+    weight = Tensor(Storage("0", "float32", 4), "float32", (4,), 0, (1,))
+    nested = module({}, {"w": weight})
+    assert torch_checkpoint.module_state(module({"a": nested, "b": nested})) == {"a.w": weight, "b.w": weight}
+    for _ in range(90):
+        nested = module({"a": nested, "b": nested})
+    assert torch_checkpoint.module_state(nested) is None
+
+
+def test_modules_nested_too_deep_are_not_read_in_part() -> None:
+    weight = Tensor(Storage("0", "float32", 4), "float32", (4,), 0, (1,))
+    nested = module({}, {"w": weight})
+    for _ in range(500):
+        nested = module({"a": nested})
+    assert torch_checkpoint.module_state(module({"deep": nested}, {"w": weight})) is None
+
+
+def test_elements_below_a_byte_are_not_read_without_loading() -> None:
+    def kept(dtype: str) -> bool:
+        weight = Tensor(Storage("0", dtype, 4), dtype, (4,), 0, (1,))
+        root = {"state_dict": {"w": weight}, "settings": Made(Global("net", "Settings"))}
+        return torch_checkpoint.find_checkpoint(Pickle(root, [Global("net", "Settings")])) is not None
+
+    assert [dtype for dtype in ("float32", "uint8", "uint4", "int1", "float4_e2m1fn") if kept(dtype)] == ["float32", "uint8"]  # fmt: skip
+
+
+def test_keys_that_cannot_be_written_out_are_left_out() -> None:
+    assert torch_checkpoint.key_names(["a", 3, 10**5000, (1, 2), None]) == ["a", "3"]
+
+
+def test_a_dictionary_that_many_keys_hold_is_looked_at_once() -> None:
+    """A dictionary under a thousand keys of one under a thousand keys would be met a million times."""
+    weight = Tensor(Storage("0", "float32", 4), "float32", (4,), 0, (1,))
+    looked = 0
+
+    class Counted(dict[str, Any]):
+        def values(self) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().values()
+
+    inner = Counted({"x": 1})
+    middle = {f"m{number}": inner for number in range(1000)}
+    root = {"state_dict": {"w": weight}, **{f"k{number}": middle for number in range(1000)}}
+    found = torch_checkpoint.find_state(root, Tensor)
+    assert found is not None
+    assert looked < 10
 
 
 def test_an_empty_pickle_has_no_weights() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,17 @@ def test_an_index_gathers_its_shards(tmp_path: Path) -> None:
     assert described.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
+def test_an_index_tells_of_a_tensor_in_the_shard_that_it_names(tmp_path: Path) -> None:
+    safetensors(tmp_path / "1.safetensors", {"a": entry("F32", [2], 0, 8)}, bytes(8))
+    safetensors(
+        tmp_path / "2.safetensors", {"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 4, 8)}, bytes(8)
+    )
+    index = weights.weights_index(shard_index(tmp_path, a="1.safetensors", b="2.safetensors"))
+    assert {name: spec.shape for name, spec in index.items()} == {"a": (2,), "b": (1,)}
+    with pytest.raises(Corrupt, match=r"`b` in `1\.safetensors`"):
+        weights.weights_index(shard_index(tmp_path, a="1.safetensors", b="1.safetensors"))
+
+
 def test_a_shard_outside_the_folder_is_an_escape(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -96,6 +109,44 @@ def test_a_shard_outside_the_folder_is_an_escape(tmp_path: Path) -> None:
     for name in ("../secret.safetensors", str(tmp_path / "secret.safetensors"), "link.safetensors"):
         with pytest.raises(PathEscape, match="outside"):
             weights.shards(shard_index(folder, a=name))
+
+
+def cached(folder: Path) -> tuple[Path, Path]:
+    """An index in the cache of Hugging Face, and the folder with the files themselves."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "abc"
+    for each in (blobs, snapshot):
+        each.mkdir(parents=True)
+    safetensors(blobs / "b1", {"a": entry("F32", [2], 0, 8)}, b"\0" * 8)
+    shard_index(blobs, a="1.safetensors").rename(blobs / "b2")
+    (snapshot / "1.safetensors").symlink_to("../../blobs/b1")
+    (snapshot / "model.safetensors.index.json").symlink_to("../../blobs/b2")
+    return snapshot / "model.safetensors.index.json", blobs
+
+
+def test_an_index_in_the_cache_of_hugging_face_is_read_where_it_lies(tmp_path: Path) -> None:
+    path, _ = cached(tmp_path)
+    assert list(weights.weights_index(path)) == ["a"]
+
+
+def test_a_link_out_of_the_cache_of_hugging_face_is_an_escape(tmp_path: Path) -> None:
+    path, blobs = cached(tmp_path)
+    (blobs / "b1").rename(tmp_path / "secret")
+    (path.parent / "1.safetensors").unlink()
+    (path.parent / "1.safetensors").symlink_to("../../secret")
+    with pytest.raises(PathEscape, match="outside"):
+        weights.shards(path)
+
+
+def test_links_of_a_folder_are_followed_by_the_line_that_copies_them(tmp_path: Path) -> None:
+    path, _ = cached(tmp_path)
+    path.unlink()
+    shard_index(path.parent, a="1.safetensors")
+    with pytest.raises(PathEscape) as caught:
+        weights.shards(path)
+    _, _, typed = caught.value.fix.partition(": ")
+    copy, _, named = typed.partition("; then name ")
+    subprocess.run(shlex.split(copy), cwd=tmp_path, check=True)
+    assert list(weights.weights_index(tmp_path / named)) == ["a"]
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def test_the_shape_tells_the_axes_and_the_channels_where_it_can(
         ("order=GRAY", (3, 28, 28), "NHW"),
         ("order=RGB", (1, 3, 4, 1), "NCHW"),
         ("layout=NHWC", (1, 3, 8, 3), "NHWC"),
+        ("layout=NHWC", (3, 3, 3), "HWC"),
+        ("layout=NCHW", (3, 3, 3), "CHW"),
         ("layout=NCHW", (1, None, None, None), "NCHW"),
         ("mean=1", (3, 28, 28), "CHW"),
     ],
@@ -52,6 +54,9 @@ def test_stages_tell_what_the_shape_leaves_open(text: str, shape: tuple[Dim, ...
     ("text", "shape", "word", "fix"),
     [
         ("0..1", (1, 3, 8, 3), "either its second or its last axis", "--preprocess scale=1/255,layout=NHWC, or layout=NCHW"),
+        ("0..1", (3, 3, 3), "either its first or its last axis", "--preprocess scale=1/255,layout=NHWC, or layout=NCHW"),
+        ("order=BGR", (3, 8, 3), "either its first or its last axis", "--preprocess order=BGR,layout=NHWC, or layout=NCHW"),
+        ("0..1", (1, 8, 3), "either its first or its last axis", "--preprocess scale=1/255,layout=NHWC, or layout=NCHW"),
         ("0..1", (1, None, None, None), "nothing tells which axis", "--preprocess scale=1/255,layout=NCHW, or layout=NHWC"),
         ("0..1", (1, 4, 8, 8), "no picture of 1 or 3 channels", "FILE.py:CALLABLE"),
         ("0..1", (0, 3, 8, 8), "no picture", "FILE.py:CALLABLE"),

@@ -150,6 +150,28 @@ def test_all_operators_that_are_not_there_are_named_with_what_to_do(tmp_path: Pa
     assert caught.value.fix == "--opset 19; or a newer runtime: --runtime onnxruntime==1.21"
 
 
+def test_an_older_opset_is_offered_only_where_it_brings_the_type_too(tmp_path: Path) -> None:
+    """onnxruntime 1.17 has Softmax of opset 13 and Conv of every opset, and convolves no doubles at any of them."""
+    nodes = [helper.make_node("Conv", ["x", "x"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
+    puts = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1, 1, 4, 4]) for name in ("x", "y")]
+    puts[1].type.tensor_type.ClearField("shape")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", puts[:1], puts[1:]), opset_imports=[helper.make_opsetid("", 18)]
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(RuntimeLacksOperator) as caught:
+        assert_fits("onnxruntime==1.17", tmp_path / "m.onnx", tmp_path / "m.onnx")
+    assert "`Conv` 11 (not for double)" in caught.value.what
+    assert "--opset" not in caught.value.fix
+
+
+def test_a_defect_of_a_release_is_cured_by_the_opset_before_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", "Softmax", opset=18, kind=TensorProto.FLOAT16)
+    with pytest.raises(RuntimeLacksOperator) as caught:
+        assert_fits("onnxruntime==1.16", path, path)
+    assert caught.value.fix == "--opset 17; or a newer runtime: --runtime onnxruntime==1.17"
+
+
 def test_where_no_release_has_them_the_model_has_to_change(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", "Erf", opset=18)
     with pytest.raises(RuntimeLacksOperator) as caught:
@@ -267,3 +289,81 @@ def test_a_version_beyond_the_table_is_a_warning(tmp_path: Path, run_cli: RunCli
             for text in ran.document["warnings"]
             if text.startswith("mlconv has no table of onnxruntime 1.99")
         ]
+
+
+# ------------------------------------------------------------------ known wrong kernels
+
+
+def pool(path: Path, opset: int, **attributes: Any) -> Path:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2], **attributes)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, *size]) for name, size in (("x", (5, 6)), ("y", (3, 3))))  # fmt: skip
+    graph = helper.make_graph([node], "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("runtime", "opset", "attributes", "mended"),
+    [
+        ("onnxruntime==1.16", 18, {"ceil_mode": 1, "count_include_pad": 1}, "1.29"),
+        ("onnxruntime==1.28", 11, {"ceil_mode": 1, "count_include_pad": 1}, "1.29"),
+        ("ort-web==1.17", 18, {"ceil_mode": 1, "count_include_pad": 1}, None),
+        ("onnxruntime==1.20", 19, {"ceil_mode": 1, "count_include_pad": 1}, "1.21"),
+        ("onnxruntime==1.22", 19, {"count_include_pad": 1, "pads": [0, 0, 1, 1]}, "1.25"),
+        ("onnxruntime==1.22", 19, {"count_include_pad": 1, "auto_pad": "SAME_LOWER"}, "1.25"),
+    ],
+)
+def test_a_kernel_that_is_known_to_compute_wrong_is_told_and_refuses_nothing(
+    tmp_path: Path, runtime: str, opset: int, attributes: dict[str, Any], mended: str | None
+) -> None:
+    path = pool(tmp_path / "m.onnx", opset, **attributes)
+    found = assert_fits(runtime, path, path)
+    (warning,) = found.warnings
+    assert "is known to compute wrong `AveragePool` with " in warning
+    assert "(a node)" in warning
+    assert [kernel["mended"] for kernel in found.to_json(runtime)["wrong_kernels"]] == [mended]
+    name, ok, told = findings(path, runtime)[2]
+    assert name.endswith(": results")
+    assert ok is None
+    assert "https://github.com/microsoft/onnxruntime/pull/" in told
+
+
+@pytest.mark.parametrize(
+    ("runtime", "opset", "attributes"),
+    [
+        ("onnxruntime==1.29", 18, {"ceil_mode": 1, "count_include_pad": 1}),
+        ("onnxruntime==1.21", 19, {"ceil_mode": 1, "count_include_pad": 1}),
+        ("onnxruntime==1.16", 18, {"ceil_mode": 1}),
+        ("onnxruntime==1.16", 18, {"count_include_pad": 1}),
+        ("onnxruntime==1.22", 19, {"count_include_pad": 1, "pads": [1, 1, 1, 1]}),
+        ("onnxruntime==1.22", 18, {"count_include_pad": 1, "pads": [0, 0, 1, 1]}),
+        ("openvino==2025.4", 18, {"ceil_mode": 1, "count_include_pad": 1}),
+    ],
+)
+def test_right_kernels_are_not_warned_of(
+    tmp_path: Path, runtime: str, opset: int, attributes: dict[str, Any]
+) -> None:
+    assert fit(pool(tmp_path / "m.onnx", opset, **attributes), table.find(runtime)).wrong == ()
+
+
+@pytest.mark.framework("onnxruntime")
+@pytest.mark.parametrize(
+    ("opset", "attributes"),
+    [
+        (18, {"ceil_mode": 1, "count_include_pad": 1}),
+        (19, {"ceil_mode": 1, "count_include_pad": 1}),
+        (19, {"count_include_pad": 1, "pads": [0, 0, 1, 0]}),
+    ],
+)
+def test_the_list_of_wrong_kernels_tells_the_installed_onnxruntime_right(
+    tmp_path: Path, opset: int, attributes: dict[str, Any]
+) -> None:
+    import onnxruntime
+
+    path = pool(tmp_path / "m.onnx", opset, **attributes)
+    x = np.arange(30, dtype=np.float32).reshape(1, 1, 5, 6)
+    found = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    # the last window holds one row of the picture, and with `pads` one of zeros that counts
+    wanted = (24 + 25) / (4 if "pads" in attributes else 2)
+    listed = fit(path, table.find(f"onnxruntime=={onnxruntime.__version__}")).wrong
+    assert (found[0, 0, 2, 0] == pytest.approx(wanted)) == (not listed)

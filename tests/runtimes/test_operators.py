@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -16,6 +18,7 @@ from mlconv.runtimes.operators import Operator, first_with, lacking, operators
 from mlconv.runtimes.table import Runtime
 
 FLOAT, HALF, INT8, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.INT64
+DOUBLE = TensorProto.DOUBLE
 
 
 def model(
@@ -114,6 +117,93 @@ def test_a_call_of_a_model_local_function_is_no_operator_and_its_body_is() -> No
     proto.functions.append(function)
     assert {operator.shown for operator in operators(proto)} == {"Gelu"}
     assert told(proto, "onnxruntime==1.16") == ["`Gelu` 20 (since onnxruntime 1.17)"]
+
+
+def convolved(kind: int, name: str) -> list[NodeProto]:
+    """``x`` and ``w`` convolved as numbers of another type; the values between have the same names whatever it is."""
+    return [
+        helper.make_node("Cast", ["x"], ["a"], to=kind),
+        helper.make_node("Cast", ["w"], ["b"], to=kind),
+        helper.make_node("Conv", ["a", "b"], ["c"]),
+        helper.make_node("Cast", ["c"], [name], to=FLOAT),
+    ]
+
+
+IMAGE, KERNEL = (
+    helper.make_tensor_value_info("x", FLOAT, [1, 1, 4, 4]),
+    helper.make_tensor_value_info("w", FLOAT, [1, 1, 3, 3]),
+)
+
+
+def test_the_body_of_a_function_gets_the_types_of_its_calls() -> None:
+    """onnxruntime convolves no doubles."""
+    function = helper.make_function(
+        "own", "convolve", ["a", "b"], ["c"], [helper.make_node("Conv", ["a", "b"], ["c"])], [helper.make_opsetid("", 18)]
+    )  # fmt: skip
+    call = helper.make_node("convolve", ["x", "x"], ["y"], domain="own")
+    for kind, lacks in {DOUBLE: ["`Conv` 11 (not for double)"], FLOAT: []}.items():
+        proto = model([call], 18, kind, domains={"own": 1})
+        proto.functions.append(function)
+        assert told(proto, "onnxruntime==1.17") == lacks
+
+
+def test_a_function_that_calls_itself_has_an_answer() -> None:
+    inner = [helper.make_node("again", ["a"], ["c"], domain="own"), helper.make_node("Gelu", ["c"], ["b"])]
+    proto = model([helper.make_node("again", ["x"], ["y"], domain="own")], 20, domains={"own": 1})
+    proto.functions.append(
+        helper.make_function("own", "again", ["a"], ["b"], inner, [helper.make_opsetid("", 20)])
+    )
+    assert told(proto, "onnxruntime==1.16") == ["`Gelu` 20 (since onnxruntime 1.17)"]
+
+
+@pytest.mark.parametrize("kinds", [("DOUBLE", "FLOAT"), ("FLOAT", "DOUBLE")])
+def test_branches_may_give_values_of_two_types_the_same_name(kinds: tuple[str, str]) -> None:
+    bodies = {
+        f"{place}_branch": helper.make_graph(
+            convolved(TensorProto.DataType.Value(kind), f"d{place}"), place, [],
+            [helper.make_tensor_value_info(f"d{place}", FLOAT, None)],
+        )
+        for place, kind in zip(("then", "else"), kinds, strict=True)
+    }  # fmt: skip
+    graph = helper.make_graph(
+        [helper.make_node("If", ["p"], ["y"], **bodies)], "g",
+        [helper.make_tensor_value_info("p", TensorProto.BOOL, []), IMAGE, KERNEL], [helper.make_tensor_value_info("y", FLOAT, None)],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    found = {types["T"] for op in operators(proto) if op.name == "Conv" and (types := dict(op.types))}
+    assert found == {"double", "float"}
+    assert told(proto, "onnxruntime==1.17") == ["`Conv` 11 (not for double)"]
+
+
+def test_fused_operators_of_onnxruntime_have_types() -> None:
+    def gelu(kind: int) -> ModelProto:
+        node = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
+        return model([node], 18, kind, domains={"com.microsoft": 1})
+
+    assert told(gelu(DOUBLE), "onnxruntime==1.31") == ["`com.microsoft.Gelu` 1 (not for double)"]
+    assert told(gelu(FLOAT), "onnxruntime==1.31") == []
+
+
+def test_types_are_followed_through_operators_that_onnx_does_not_know() -> None:
+    nodes = [
+        helper.make_node("FusedMatMul", ["x", "x"], ["m"], domain="com.microsoft"),
+        helper.make_node("Identity", ["m"], ["i"]),
+        helper.make_node("Conv", ["i", "i"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=DOUBLE),
+    ]
+    proto = model(nodes, 18, DOUBLE, domains={"com.microsoft": 1})
+    assert "`Conv` 11 (not for double)" in told(proto, "onnxruntime==1.31")
+
+
+def test_every_operator_that_the_table_adds_to_those_of_onnx_has_its_formals() -> None:
+    data = Path(table.__file__).parent
+    known = json.loads((data / "data/onnxruntime.json").read_text(encoding="utf-8"))["operators"]
+    formals = json.loads((data / "fused_formals.json").read_text(encoding="utf-8"))
+    for domain in (domain for domain in known if domain.startswith("com.microsoft")):
+        assert formals[domain].keys() == known[domain].keys()
+        for name, rows in known[domain].items():
+            parameters = {formal.split(":")[place] for formal in formals[domain][name].replace(" -> ", " ").split() for place in (0, 1)}  # fmt: skip
+            assert all(formal in parameters for row in rows for formal in (row[2] if len(row) > 2 else {}))
 
 
 def test_an_operator_of_a_domain_of_ones_own_is_lacked_by_its_full_name() -> None:

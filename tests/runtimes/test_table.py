@@ -43,9 +43,9 @@ def test_a_release_is_found_by_its_name_and_version(text: str, label: str, exact
         ("onnxruntime==1.7", "mlconv has no table of onnxruntime 1.7", "--runtime onnxruntime==1.8"),
         ("onnxruntime==0.5", "mlconv has no table of onnxruntime 0.5", "--runtime onnxruntime==1.8"),
         ("onnxruntime==2.0", "mlconv has no table of onnxruntime 2.0", "--runtime onnxruntime==1.31"),
-        ("onnxruntime==1", "mlconv has no table of onnxruntime 1", "--runtime onnxruntime==1.8"),
+        ("onnxruntime==1", "mlconv has no table of onnxruntime 1", "--runtime onnxruntime==1.31"),
         ("onnxruntime", "--runtime onnxruntime: no version is given", "--runtime onnxruntime==1.31"),
-        ("onnxruntime>=1.17", "mlconv has no table of a runtime `onnxruntime>=1.17`", "--runtime onnxruntime==1.31"),
+        ("tensor-rt 8.6", "mlconv has no table of a runtime `tensor-rt`", "--runtime tensorrt==8.6"),
         ("onnxruntime==latest", "--runtime onnxruntime==latest: `latest` is no version", "--runtime onnxruntime==1.31"),
         ("", "mlconv has no table of a runtime ``", "--runtime onnxruntime==1.31"),
     ],
@@ -57,6 +57,39 @@ def test_what_no_table_has_is_refused_with_what_there_is(text: str, what: str, f
     assert "1.8 to 1.31" in (caught.value.why or "")
     assert caught.value.fix == fix
     assert table.find(fix.removeprefix("--runtime ")).name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"onnxruntime{sign}1.16" for sign in ("=", ">=", "<=", "~=", "===", ">", " ", "@", ":", "-")]
+    + ["onnxruntime >= v1.16", " ort=1.16 "],
+)
+def test_a_version_that_is_written_otherwise_stays_in_the_hint(text: str) -> None:
+    with pytest.raises(UnknownRuntime) as caught:
+        table.find(text)
+    assert caught.value.fix == "--runtime onnxruntime==1.16"
+
+
+def test_a_runtime_that_is_like_none_is_not_cured_by_another_one() -> None:
+    with pytest.raises(UnknownRuntime) as caught:
+        table.find("coreml==7")
+    assert caught.value.fix.startswith("leave --runtime out: nothing here tells what coreml loads")
+
+
+def test_a_release_between_those_of_a_table_is_held_to_the_older_one_across_years() -> None:
+    found = table.find("openvino==2025.1")
+    assert found.release == "2024.6"
+    assert "no table of openvino 2025.1; 2024.6, the newest that is not newer" in str(found.warning)
+    with pytest.raises(UnknownRuntime) as caught:
+        table.find("openvino==2025")
+    assert caught.value.fix == "--runtime openvino==2025.4"
+    with pytest.raises(UnknownRuntime, match="openvino 2027"):
+        table.find("openvino==2027.0")
+
+
+def test_consecutive_releases_are_told_as_ranges() -> None:
+    assert table.known("tensorrt") == "8.0, 8.2, 8.4 to 8.6, 9.0 to 9.3, 10.0, 10.1"
+    assert table.known("openvino") == "2024.6, 2025.4, 2026.4"
 
 
 def test_a_release_newer_than_the_table_is_held_to_the_newest_and_the_user_is_told() -> None:

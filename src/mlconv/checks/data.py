@@ -14,7 +14,7 @@ from mlconv.checks import user_file
 from mlconv.checks.data_options import assert_fit_together, kind_of
 from mlconv.checks.samples import Array, Sample, numpy_dtype
 from mlconv.convert.job import Options
-from mlconv.errors import BadPreprocess, DataDoesNotFit, MlconvError, listed, nearest
+from mlconv.errors import BadPreprocess, DataDoesNotFit, MlconvError, counted, listed, nearest
 from mlconv.pictures import folder
 from mlconv.pictures.feeding import Feeding, Row
 from mlconv.pictures.fit import fit
@@ -122,7 +122,7 @@ def _batches(feeding: Feeding, samples: int) -> Iterator[Sample]:
     if isinstance(batch, int):
         if total < batch:
             raise DataDoesNotFit(
-                f"`{feeding.pictures.root}` holds {total} pictures, and the model takes {batch} at once",
+                f"`{feeding.pictures.root}` holds {counted(total, 'picture')}, and the model takes {batch} at once",
                 fix="--data with a folder of more pictures, or --input with a smaller batch where the model allows it",
             )
         taken = min(-(-samples // batch), total // batch) * batch
@@ -198,7 +198,7 @@ def _read_npz(path: Path, specs: Sequence[TensorSpec]) -> tuple[dict[str, Array]
             why="it holds Python objects, which are never unpickled"
             if pickled
             else f"{type(error).__name__}: {error}",
-            fix="save it by numpy.savez with arrays of numbers",
+            fix="save it by numpy.savez with arrays of numbers, and texts as array.astype(str)",
         ) from error
     return _split(arrays, specs)
 
@@ -240,7 +240,7 @@ def _stacked(
         elif start + count > total:
             whole = start and f"--samples {start}, or "
             raise DataDoesNotFit(
-                f"`{path}` holds {total} samples, and the model takes {count} at once", why=f"{total - start} are left over",
+                f"`{path}` holds {counted(total, 'sample')}, and the model takes {count} at once", why=f"{total - start} {'is' if total - start == 1 else 'are'} left over",
                 fix=f"{whole or ''}--data with a multiple of {count} rows, or --input with a smaller batch",
             )  # fmt: skip
         feeds = {spec.name: _row(arrays[spec.name][start : start + count], spec, path) for spec in specs}
@@ -361,12 +361,17 @@ def _checked(array: Array, spec: TensorSpec, path: Path, expected: str) -> Array
         raise DataDoesNotFit(f"`{spec.name}` of `{path}` has the shape {list(array.shape)}, and the input is {show_shape(shape)}",
                              fix=expected)  # fmt: skip
     dtype = numpy_dtype(spec.dtype)
+    if spec.dtype == "str" and array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat):
+        return array.astype(str)  # as pandas and lists of texts give them
     if array.dtype == dtype or (spec.dtype == "str" and array.dtype.kind == "U"):
         return array
+    if spec.dtype == "str":
+        raise DataDoesNotFit(f"`{spec.name}` of `{path}` is {array.dtype.name}, and the input takes texts",
+                             fix=f"give texts: {spec.name}=numpy.array([...], dtype=str), and bytes as item.decode()")  # fmt: skip
     cast = array.astype(dtype)
     if not np.issubdtype(array.dtype, np.number) or (
         not spec.dtype.startswith(("float", "bfloat")) and not np.array_equal(cast, array)
     ):
         raise DataDoesNotFit(f"`{spec.name}` of `{path}` is {array.dtype.name}, and the input is {spec.dtype}",
-                             fix=f"numpy.savez with {spec.name}=array.astype({spec.dtype!r})")  # fmt: skip
+                             fix=f"give {spec.name!r}: array.astype({spec.dtype!r})")  # fmt: skip
     return cast

@@ -11,16 +11,20 @@ from mlconv.pictures import folder
 from mlconv.pictures.grammar import is_function, parse
 from mlconv.pictures.preprocess import Preprocess
 
+_OF_PARITY = ("atol", "rtol", "samples")
+"""Options that say how outputs are compared, and nothing else."""
+
 Kind = Literal["pictures", "arrays", "folder", "function"]
 """A picture or a folder of them; an ``.npz`` file; a folder of such; ``file.py:callable``."""
 
 
 def assert_understood(options: Options) -> None:
-    """Refuse DATA and PREPROCESS that cannot be meant, before a framework is loaded.
+    """Refuse DATA and PREPROCESS that cannot be meant, and figures of a comparison that is not made.
 
     Raises:
         BadPreprocess, BadUsage, MissingFile, DataDoesNotFit, Unreadable: See ``parse`` and ``kind_of``.
     """
+    _assert_compared(options)
     preprocess = None if options.preprocess is None else parse(options.preprocess)
     if preprocess is not None and preprocess.function is not None:
         file = preprocess.function.rpartition(":")[0]
@@ -33,6 +37,22 @@ def assert_understood(options: Options) -> None:
     elif preprocess is not None:
         raise BadUsage(f"--preprocess {preprocess.text} without --data: there are no pictures",
                        fix=f"--data FOLDER_OF_PICTURES --preprocess {preprocess.text}")  # fmt: skip
+
+
+def _assert_compared(options: Options) -> None:
+    given = [name for name in _OF_PARITY if getattr(options, name) != getattr(Options(), name)]
+    if given and not options.parity:
+        flags = " and ".join(f"--{name}" for name in given)
+        raise BadUsage(f"{flags} with --no-parity: nothing is compared",
+                       fix=f"leave {flags} out, or --no-parity")  # fmt: skip
+
+
+def unused(options: Options) -> tuple[str, ...]:
+    """A warning where DATA was given and nothing is compared on it."""
+    if options.parity or options.data is None:
+        return ()
+    given = "--data" if options.preprocess is None else "--data and --preprocess"
+    return (f"{given} had no effect: they feed the comparison, and --no-parity leaves it out",)
 
 
 def kind_of(data: str) -> Kind:

@@ -16,10 +16,20 @@ from mlconv.convert.job import Options
 from mlconv.errors import BadInputOption, SourceDoesNotRun, UnsupportedType
 from mlconv.messages.anywhere import from_run
 from mlconv.runners.base import Outputs, Runner
-from mlconv.tensors import Axis, InputOption, TensorSpec, axes_of, same_name, show_range, typed, with_ties
+from mlconv.tensors import (
+    Axis,
+    InputOption,
+    TensorSpec,
+    axes_of,
+    same_name,
+    show_range,
+    show_shape,
+    typed,
+    with_ties,
+)
 
 _NO_MEMORY = re.compile(
-    r"(?i)MemoryError|bad_?alloc|out of memory|not enough memory|can'?t allocate|OOM|RESOURCE_EXHAUSTED|Unable to allocate"
+    r"(?i)MemoryError|bad_?alloc|out of memory|not enough memory|can'?t allocate|\bOOM\b|RESOURCE_EXHAUSTED|Unable to allocate"
 )
 
 
@@ -34,7 +44,7 @@ def answers(
     """
     _tell_narrow_integers(inputs, notes)
     usual = usual_sizes(runner, inputs, axes, options.seed)
-    plans, left = planning.plans(inputs, axes, usual, options.samples)
+    plans, left = planning.plans(inputs, axes, usual, options.samples, options.seed)
     notes += left
     refused: list[str] = []
     for index in range(options.samples):
@@ -136,7 +146,7 @@ def _tell_narrow_integers(inputs: Sequence[TensorSpec], notes: list[str]) -> Non
     if narrow:
         told = ", ".join(f"`{spec.name}`" for spec in narrow)
         notes.append(
-            f"{told} took 0 and 1 alone, since nothing tells a wider range: --input {narrow[0].name}=...:{narrow[0].dtype}[0..N]"
+            f"{told} took 0 and 1 alone, since nothing tells a wider range: {typed(narrow[0].name, f'...:{narrow[0].dtype}[0..N]')}"
         )
 
 
@@ -295,8 +305,7 @@ def _shown(spec: TensorSpec, axes: Mapping[str, Axis], options: Sequence[InputOp
     """The input as `--input` takes it, with what the user said of its dtype and values."""
     own = next((option for option in options if option.name and same_name(option.name, spec.name)), None)
     own = own or next((option for option in options if option.shape == spec.shape), None)
-    dims = [axes[dim].show() if isinstance(dim, str) and dim in axes else dim for dim in spec.shape or ()]
-    shape = ",".join("?" if dim is None else str(dim) for dim in dims) or "scalar"
+    shape = show_shape(spec.shape or (), axes)
     if own is None or not (own.dtype or own.values):
         return shape
     values = f"[{show_range(own.values)}]" if own.values else ""

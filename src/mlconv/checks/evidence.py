@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlconv.checks.parity import Array, Computes, OutputParity, Rule, compare
+from mlconv.checks.parity_words import masked_words
+from mlconv.checks.samples import is_mark
 from mlconv.pictures.record import Preprocessed
 from mlconv.runners.base import Runner
 from mlconv.tensors import TensorSpec
@@ -118,7 +120,49 @@ def judge(
         noise = tuple(sample[i] if i < len(sample) else 0.0 for sample in answers.noise)
         rule = Rule(computes, atol, rtol, step, _at(answers.spread, i), _at(answers.spread_share, i), noise)
         rows.append(compare(spec.name, reference[spec.name], candidate[spec.name], rule))
-    return summed(rows, answers, runner.name, computes, dict(pairs))
+    made = summed(rows, answers, runner.name, computes, dict(pairs))
+    masked = _masked_row(answers, pairs, reference, candidate)
+    return replace(made, notes=(*made.notes, masked)) if masked else made
+
+
+def _masked_row(
+    answers: Answers,
+    pairs: Sequence[tuple[str, str]],
+    reference: Mapping[str, Sequence[Array]],
+    candidate: Mapping[str, Sequence[Array | None]],
+) -> str | None:
+    """Where the candidate alone gives NaN: the mask that leaves a row of that sample nothing to attend to."""
+    marks = [(i, spec) for i, spec in enumerate(answers.inputs) if is_mark(spec)]
+    for number, path in enumerate(answers.files if marks else ()):
+        bad = [_nan_alone(reference[ours][number], candidate[ours][number]) for ours, _ in pairs]
+        with np.load(path, allow_pickle=False) as sample:
+            for found in (rows for rows in bad if rows is not None):
+                for i, spec in marks:
+                    value = _uniform(sample[f"in{i}"], found)
+                    if value is not None:
+                        return masked_words(spec, value, number)
+    return None
+
+
+def _nan_alone(reference: Array, candidate: Array | None) -> Array | None:
+    """Along axis 0, where the candidate has NaN and the reference has numbers; None where nothing is so."""
+    if candidate is None or candidate.dtype.kind != "f" or reference.shape != candidate.shape:
+        return None
+    bad: Array = np.isnan(candidate.astype(np.float64))
+    if not bad.any() or np.isnan(reference.astype(np.float64)).any():
+        return None
+    return np.any(bad.reshape(len(bad) if bad.ndim else 1, -1), axis=1)  # type: ignore[no-any-return]
+
+
+def _uniform(mark: Array, rows: Array) -> int | None:
+    """The value that a row of a mask holds as a whole, of those rows where the batch axes agree."""
+    if mark.ndim == 0 or mark.shape[-1] < 2:
+        return None
+    if mark.ndim > 1 and len(mark) == len(rows):
+        mark = mark[rows]
+    lines = mark.reshape(-1, mark.shape[-1])
+    same = lines[(lines == lines[:, :1]).all(axis=1)]
+    return int(same[0, 0]) if len(same) else None
 
 
 def summed(

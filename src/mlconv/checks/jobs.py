@@ -19,6 +19,7 @@ from mlconv.checks.ranges import axes_for, with_ranges
 from mlconv.checks.reference import refer, with_example_ranges
 from mlconv.convert.job import Options
 from mlconv.formats import ModelFile
+from mlconv.formats.refs import for_shell
 from mlconv.jsonable import from_json, to_json
 from mlconv.result import CheckLine
 from mlconv.runners.base import Feeds, Runner
@@ -72,10 +73,33 @@ def check_opened(side: Side, opener: Callable[[], Runner], example: Feeds | None
             raise  # usage, an unsafe file, a missing package: no verdict on the model
         told = error.what if isinstance(error, MlconvError) else _line(error)
         why = f" ({error.why})" if isinstance(error, MlconvError) and error.why else ""
-        return [*lines, CheckLine("load", False, told + why), CheckLine("run", None, "it does not load")]
+        failed = CheckLine("load", False, told + why, _hint_of_load(error, side.model.ref))
+        return [*lines, failed, CheckLine("run", None, "it does not load")]
     lines.append(CheckLine("load", True, runner.name))
     lines.append(_run_once(runner, side, example))
     return lines
+
+
+def _hint_of_load(error: Exception, ref: str) -> str | None:
+    """What to type where a model does not load; None where nothing better is known than to read the lines."""
+    from mlconv.errors import MlconvError
+    from mlconv.messages.anywhere import from_job
+
+    if isinstance(error, MlconvError) and not error.fix.startswith("mlconv check "):
+        return error.fix
+    causes = f"{type(error).__name__}: {error}\n{getattr(error, 'why', None) or ''}"
+    known = from_job(causes, ref)
+    return known.fix if known else None
+
+
+def _hint_of_run(error: Exception, runner: Runner, specs: Sequence[TensorSpec]) -> str | None:
+    from mlconv.errors import MlconvError
+    from mlconv.messages.anywhere import from_run
+
+    if isinstance(error, MlconvError):
+        return error.fix
+    known = from_run(error, runner.name, specs)
+    return known.fix if known else None
 
 
 def _structure(model: ModelFile) -> Sequence[CheckLine]:
@@ -121,7 +145,7 @@ def _run_once(runner: Runner, side: Side, example: Feeds | None = None) -> Check
             found = runner.run(sample.feeds)
         outputs = {name: np.asarray(array) for name, array in found.items()}
     except Exception as error:
-        return CheckLine("run", False, _line(error))
+        return CheckLine("run", False, _line(error), _hint_of_run(error, runner, specs))
     real = {name: array for name, array in outputs.items() if np.issubdtype(array.dtype, np.floating)}
     for name, array in real.items():
         if (bad := int(np.isnan(array).sum())) > 0:
@@ -264,7 +288,7 @@ def _outputs(
     faults = []
     for a, b in zip(left_ours, left_theirs, strict=False):
         pairs.append((a, b))
-        faults.append(OutputParity(a, False, True, fault=f"the output is called `{b}` instead of `{a}`; --outputs {a}={b} pairs them",
+        faults.append(OutputParity(a, False, True, fault=f"the output is called `{b}` instead of `{a}`; --outputs {for_shell(f'{a}={b}')} pairs them",
                                    fault_kind="signature"))  # fmt: skip
     lost = [f"output `{name}` is missing" for name in left_ours[len(left_theirs) :]]
     lost += [f"output `{name}` is not in the reference" for name in left_theirs[len(left_ours) :]]

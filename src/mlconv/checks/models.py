@@ -20,8 +20,10 @@ from mlconv.errors import (
     SourceDoesNotRun,
     VerdictError,
     WrongFormat,
+    counted,
 )
 from mlconv.formats import ModelFile
+from mlconv.formats.refs import for_shell
 from mlconv.jsonable import from_json, to_json
 from mlconv.model import describe, identify
 from mlconv.result import Checked, CheckLine, Compared, Inspected
@@ -72,8 +74,8 @@ def _reading(model: ModelFile) -> list[CheckLine]:
     if model.path is None or model.format in ("torch-module", "onnx"):
         return []
     description = describe(model)
-    counted = sum(description.operators.values())
-    told = f"{counted} operators" if counted else "read whole"
+    number = sum(description.operators.values())
+    told = counted(number, "operator") if number else "read whole"
     return [CheckLine("structure", True, told)]
 
 
@@ -126,7 +128,7 @@ def verdict(parity: dict[str, Any]) -> VerdictError | None:
         return None
     fix = "--atol and --rtol, where you know why they may differ"
     if isinstance(failure, NotFinite):
-        fix = "--data with inputs on which the reference gives numbers"
+        fix = failure.fix if failure.why else "--data with inputs on which the reference gives numbers"
     elif isinstance(failure, SignaturesDiffer) and "--outputs" not in failure.what:
         fix = "compare models of one signature; mlconv inspect prints both"
     elif isinstance(failure, SignaturesDiffer):
@@ -139,14 +141,20 @@ def verdict(parity: dict[str, Any]) -> VerdictError | None:
 # ------------------------------------------------------------------ both
 
 
-_STATE_DICTS = ("torch-weights", "torch-module")
-_TAKERS = {
-    "module": ("torch-weights",), "weights": ("torch-module",), "weights_prefix": _STATE_DICTS,
-    "signature": ("saved-model", "tflite"), "tag": ("saved-model",), "custom_objects": ("keras", "keras-h5", "saved-model"),
-    "trust_pickle": ("torch-pickle", *_STATE_DICTS), "trust_model": ("saved-model", "keras", "keras-h5", "tf-graph"),
-    "runtime": ("onnx", "ort"),
-}  # fmt: skip
-"""Options that open a model, or that hold it against something, and the formats to which they mean anything."""
+_OPENING = (
+    "module", "weights", "weights_prefix", "signature", "tag", "custom_objects", "trust_pickle", "trust_model",
+)  # fmt: skip
+"""Options that open a model: a converter that accepts one says that it means something to the format which it reads."""
+
+
+def takers() -> dict[str, tuple[str, ...]]:
+    """Options that not every model takes, and the formats to which each means anything."""
+    converters = registry.converters()
+    found = {
+        name: tuple(dict.fromkeys(converter.source for converter in converters if name in converter.accepts))
+        for name in _OPENING
+    }
+    return {**found, "runtime": ("onnx", "ort")}  # what `runtimes.fit` reads
 
 
 def assert_used(options: Options, models: Sequence[ModelFile]) -> None:
@@ -155,11 +163,11 @@ def assert_used(options: Options, models: Sequence[ModelFile]) -> None:
     Raises:
         OptionNotAccepted: One was given that none of these models takes.
     """
-    for name, takers in _TAKERS.items():
-        if getattr(options, name) and not any(model.format in takers for model in models):
+    for name, formats in takers().items():
+        if getattr(options, name) and not any(model.format in formats for model in models):
             told = " nor ".join(f"`{model.ref}` ({model.format})" for model in models)
             raise OptionNotAccepted(f"`--{name.replace('_', '-')}` means nothing to {told}",
-                                    why=f"it is for {', '.join(takers)}", fix=f"leave --{name.replace('_', '-')} out")  # fmt: skip
+                                    why=f"it is for {', '.join(formats)}", fix=f"leave --{name.replace('_', '-')} out")  # fmt: skip
 
 
 def side_of(model: ModelFile, options: Options) -> tuple[Any, registry.RunnerSpec]:
@@ -175,9 +183,9 @@ def side_of(model: ModelFile, options: Options) -> tuple[Any, registry.RunnerSpe
     spec = registry.runner_for(model.format)
     if spec is None:
         raise WrongFormat(f"`{model.ref}` is {model.format}, which nothing here can run",
-                          fix=f"mlconv inspect {model.ref} reads it without running it")  # fmt: skip
+                          fix=f"mlconv inspect {for_shell(model.ref)} reads it without running it")  # fmt: skip
     others = {
-        name: getattr(Options(), name) for name, takers in _TAKERS.items() if model.format not in takers
+        name: getattr(Options(), name) for name, formats in takers().items() if model.format not in formats
     }
     own = replace(options, **others)
     assert_trusted(model, own)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from mlconv.errors import NotFinite, ParityFailed, SignaturesDiffer, VerdictError
+from mlconv.tensors import TensorSpec, show_shape, typed
+
+_MASKED = "where all is masked nothing is left to attend to"
 
 
 def parity_words(parity: dict[str, Any]) -> str:
@@ -56,6 +59,15 @@ def output_line(row: dict[str, Any], computes: str) -> str:
     return f"{mark} {row['name']}  {'  '.join(figures)}"
 
 
+def masked_words(spec: TensorSpec, value: int, sample: int) -> str:
+    """The note on a mask that is probably why the artifact alone gives NaN, with what keeps such rows out."""
+    other = f"{show_shape(spec.shape)}:{spec.dtype}[{1 - value}..{1 - value}]"
+    return (
+        f"in sample {sample} a row of `{spec.name}` is {value} as a whole: {_MASKED}, and the runtime gives NaN where the source "
+        f"gives numbers that mean nothing: {typed(spec.name, other)} compares without masks, --data FILE with masks of yours"
+    )
+
+
 def parity_verdict(parity: dict[str, Any]) -> VerdictError | None:
     """What is wrong with the worst output, and how many others fail too."""
     failed = [row for row in parity["outputs"] if not row["ok"]]
@@ -66,6 +78,10 @@ def parity_verdict(parity: dict[str, Any]) -> VerdictError | None:
     worst = max(
         failed, key=lambda row: (row["fault"] is not None, 0.0 if row["max_abs"] is None else _nearness(row))
     )
+    masked = next((note for note in parity.get("notes", ()) if _MASKED in note), None)
+    if masked and worst["fault_kind"] == "not-finite":
+        why, _, fix = masked.rpartition(": ")
+        return NotFinite(worst["fault"] + more, why=why, fix=fix)
     if worst["fault"]:
         return kinds[worst["fault_kind"]](
             worst["fault"] + more, fix="--write-anyway keeps the file for a look"

@@ -59,12 +59,17 @@ def _multiple(size: int, axis: Axis) -> int:
 
 
 def plans(
-    inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], usual: Mapping[str, int], samples: int
+    inputs: Sequence[TensorSpec],
+    axes: Mapping[str, Axis],
+    usual: Mapping[str, int],
+    samples: int,
+    seed: int = 0,
 ) -> tuple[list[Plan], list[str]]:
     """What ``samples`` samples run at, and notes of the sizes that are left out.
 
-    One axis at a time where the samples suffice; else all at their least and all at their greatest first. The usual
-    sizes stand at the end again, so that two samples agree in shape.
+    One axis at a time where the samples suffice; else all at their least and all at their greatest first. Samples beyond
+    those take sizes within the declared ranges, drawn by the seed. The usual sizes stand at the end again, so that two
+    samples agree in shape.
     """
     notes: list[str] = []
     moving = {name: axis for name, axis in axes.items() if not axis.choices and axis.tie is None}
@@ -89,7 +94,27 @@ def plans(
         notes.append(
             f"{samples} {'sample leaves' if samples == 1 else 'samples leave'} sizes out: {told} (--samples {len(whole) + 2} takes all)"
         )
+    more = [plan(change) for change in _inner(inputs, moving, usual, room - len(taken), seed)]
+    taken = _distinct([*taken, *more])
     return [Plan(dict(usual)), *taken, Plan(dict(usual))], notes
+
+
+def _inner(
+    inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], usual: Mapping[str, int], count: int, seed: int
+) -> Iterator[dict[str, int]]:
+    """So many sizes within declared ranges, one axis at a time in turn; of a range the ends and the usual size are left out."""
+    ranged = [axis for axis in axes.values() if axis.high is not None]
+    rng = np.random.default_rng(seed)
+    for turn in range(count if ranged else 0):
+        axis = ranged[turn % len(ranged)]
+        assert axis.high is not None
+        start = -(-axis.low // axis.step) * axis.step
+        sizes = range(start + axis.step, axis.high, axis.step)
+        if not sizes:
+            continue
+        size = sizes[int(rng.integers(len(sizes)))]
+        if size != usual[axis.name] and elements(inputs, {**usual, axis.name: size}) <= _MOST_ELEMENTS:
+            yield {axis.name: size}
 
 
 def _enumerated(axes: Mapping[str, Axis], usual: Mapping[str, int]) -> Iterator[Plan]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlconv.checks.onnx_faults import graph_faults, unknown_operators
 from mlconv.convert.onnx_graph.file import external_faults
-from mlconv.errors import Corrupt
+from mlconv.errors import Corrupt, counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -50,7 +50,7 @@ def check_structure(path: Path) -> Structure:
     external = [fault.what for fault in external_faults(proto, path.parent)]
     return Structure((
         _finding("external data", external, "all files present" if _has_external(proto) else "none"),
-        _finding("structure", [*graph_faults(proto), *_checker(path, proto, external)], f"{len(proto.graph.node)} operators"),
+        _finding("structure", [*graph_faults(proto), *_checker(path, proto, external)], counted(len(proto.graph.node), "operator")),
         _finding("operators", [f"no operator {_shown(*key)} ({count} times)" for key, count in unknown.items()], _kinds(proto)),
         _shapes(proto, unknown),
         _finding("opset and IR version", list(_versions(proto)), _imports(proto)),

@@ -10,6 +10,7 @@ import typer
 from mlconv.cli import options as o
 from mlconv.cli.terminal import Session
 from mlconv.errors import BadUsage, CheckFailed, OptionNotAccepted
+from mlconv.formats.refs import for_shell
 from mlconv.result import Checked
 
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The model that is right.")]
@@ -47,7 +48,7 @@ def inspect(
     session: Session = ctx.obj
     if module is not None:
         raise OptionNotAccepted("`--module` means nothing to inspect yet", why="it would have to run the module",
-                                fix=f"mlconv check {model} --module {module} runs it")  # fmt: skip
+                                fix=f"mlconv check {for_shell(model)} --module {for_shell(module)} runs it")  # fmt: skip
     inspected = inspect_model(model, signature, tag)
     if session.json:
         session.document(inspected.to_json())
@@ -78,18 +79,33 @@ def check_failure(checked: Checked) -> CheckFailed:
     failed = [line.name for line in checked.checks if line.ok is False]
     loads = [line for line in checked.checks if line.name == "load" and line.ok]
     why = f"{loads[0].detail} loads it all the same" if loads and "run" not in failed else None
-    mendable = checked.format == "onnx" and loads and not {"run", "operators", "external data"} & set(failed)
-    fix = (
-        f"mlconv onnx {checked.ref} writes a repaired copy where it can"
-        if mendable
-        else "mend in the source what is said above"
-    )
-    unfit = [line.name.partition(":")[0] for line in checked.checks if ": " in line.name and line.ok is False]
-    if unfit and checked.format == "onnx":
-        fix = f"mlconv onnx {checked.ref} --runtime {'=='.join(unfit[0].split())} writes one that fits where it can"
     return CheckFailed(
-        f"`{checked.ref}` is not sound: {', '.join(dict.fromkeys(failed))} failed", why=why, fix=fix
+        f"`{checked.ref}` is not sound: {', '.join(dict.fromkeys(failed))} failed",
+        why=why,
+        fix=_cure(checked),
     )
+
+
+def _cure(checked: Checked) -> str:
+    """What to type next: the cure of the first failure that is known, else one that fits the lines."""
+    failed = [line for line in checked.checks if line.ok is False]
+    names = {line.name for line in failed}
+    hints = [line.hint for line in failed if line.hint]
+    if hints:
+        return hints[0]
+    unfit = [line for line in failed if ": " in line.name]
+    if unfit:
+        runtime = "==".join(unfit[0].name.partition(":")[0].split())
+        if checked.format == "ort":
+            from mlconv.runtimes.fit import loads_ort
+
+            command = "ort" if loads_ort(runtime) else "onnx"
+            return f"mlconv {command} SOURCE --runtime {runtime}, with the model that this file was made from"
+        return f"mlconv onnx {for_shell(checked.ref)} --runtime {runtime} writes one that fits where it can"
+    loads = any(line.name == "load" and line.ok for line in checked.checks)
+    if checked.format == "onnx" and loads and not {"run", "operators", "external data"} & names:
+        return f"mlconv onnx {for_shell(checked.ref)} writes a repaired copy where it can"
+    return "mend in the source what is said above"
 
 
 def compare(

@@ -11,6 +11,7 @@ from mlconv.cli import options as o
 from mlconv.cli.terminal import Session
 from mlconv.convert.job import Options
 from mlconv.result import Conversion
+from mlconv.visible import one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -83,10 +84,10 @@ def show(session: Session, conversion: Conversion) -> int:
             versions = ", ".join(f"{name} {version}" for name, version in step.versions.items())
             session.note(f"  {step.converter}: {step.exporter}, {versions}, {step.seconds:.1f} s")
         rows = [output_line(row, parity["computes"]) for row in parity["outputs"]] if parity else []
-        session.note("\n".join(f"  {row}" for row in rows))
+        session.note("\n".join(f"  {one_line(row)}" for row in rows))
     session.warnings([*conversion.warnings, *(parity["notes"] if parity else ())])
     if conversion.failure is not None:
         session.error(conversion.failure)
         return 1
-    session.result(conversion.artifact.path)
+    session.path(conversion.artifact.path)
     return 0

@@ -12,6 +12,7 @@ import typer
 
 from mlconv.convert.job import Options, Precision
 from mlconv.errors import BadUsage
+from mlconv.formats.refs import for_shell
 from mlconv.input_grammar import parse_inputs
 from mlconv.tensors import InputOption
 from mlconv.worker import Limits
@@ -84,16 +85,12 @@ PrecisionOption = Annotated[
     str, _option("--precision", metavar="fp32|fp16", help="What the artifact computes in.")
 ]
 Quantize = Annotated[
-    str, _option("--quantize", metavar="SCHEME", help="Not yet available for ONNX; refused with the reason.")
+    str, _option("--quantize", metavar="SCHEME", help="Not yet available; refused with the reason.")
 ]
-Dequantize = Annotated[
-    bool, _option("--dequantize", help="Not yet available for ONNX; refused with the reason.")
-]
+Dequantize = Annotated[bool, _option("--dequantize", help="Not yet available; refused with the reason.")]
 Layout = Annotated[
     list[str] | None,
-    _option(
-        "--layout", metavar="NAME=NHWC|NCHW", help="Not yet available for ONNX; refused with the reason."
-    ),
+    _option("--layout", metavar="NAME=NHWC|NCHW", help="Not yet available; refused with the reason."),
 ]
 Optimize = Annotated[
     bool, _option("--optimize/--no-optimize", help="Simplify the graph; kept only where it still agrees.")
@@ -299,7 +296,8 @@ def names(text: str | None) -> tuple[str, ...]:
     for name in found:
         if found.count(name) > 1:
             raise BadUsage(
-                f"--outputs names `{name}` twice", fix=f"--outputs {','.join(dict.fromkeys(found))}"
+                f"--outputs names `{name}` twice",
+                fix=f"--outputs {for_shell(','.join(dict.fromkeys(found)))}",
             )
     return found
 

@@ -1,4 +1,7 @@
-"""What a command says and where: results to stdout, everything else to stderr, one JSON document with `--json`."""
+"""What a command says and where: results to stdout, everything else to stderr, one JSON document with `--json`.
+
+Texts quote names out of model files: whatever is printed here goes through ``mlconv.visible`` first.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from mlconv.errors import MlconvError
+from mlconv.visible import hanging, one_line, visible
 
 
 class Result(Protocol):
@@ -38,30 +42,37 @@ class Session:
 
     def result(self, text: str) -> None:
         """A command's result alone, on stdout."""
-        print(text)
+        print(visible(text))
+
+    def path(self, path: str) -> None:
+        """A result that a script reads: the path of a file, as the user called it."""
+        print(path)
 
     def note(self, text: str) -> None:
         """Summary, warnings, everything that is no result: stderr, unless `--quiet` or `--json`."""
+        self._say(visible(text))
+
+    def _say(self, painted: str) -> None:
         if not self.quiet and not self.json:
-            print(text, file=sys.stderr)
+            print(painted, file=sys.stderr)
 
     def warnings(self, warnings: tuple[str, ...] | list[str]) -> None:
         for warning in warnings:
-            self.note(f"{self._paint('warning', '33')}: {warning}")
+            self._say(f"{self._paint('warning', '33')}: {hanging(warning)}")
 
     def error(self, error: MlconvError) -> None:
         """The one shape of every failure. `--quiet` does not silence it."""
-        lines = [f"{self._paint(f'error[{error.id}]', '1;31')}: {error.what}"]
-        lines += [f"  why: {error.why}"] if error.why else []
-        lines += [f"{self._paint('hint', '36')}: {error.fix}"]
-        lines += [f"log: {error.log}"] if error.log else []
+        lines = [f"{self._paint(f'error[{error.id}]', '1;31')}: {hanging(error.what)}"]
+        lines += [f"  why: {hanging(error.why)}"] if error.why else []
+        lines += [f"{self._paint('hint', '36')}: {hanging(error.fix)}"]
+        lines += [f"log: {hanging(error.log)}"] if error.log else []
         print("\n".join(lines), file=sys.stderr)
         if self.debug:
             self.traceback(error)
 
     def traceback(self, error: BaseException) -> None:
         """Where it was raised: in this process, and in the worker where it came from there."""
-        print("".join(traceback.format_exception(error)), file=sys.stderr)
+        print(visible("".join(traceback.format_exception(error))), file=sys.stderr)
 
     def _paint(self, text: str, code: str) -> str:
         wanted = sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR"))
@@ -88,7 +99,7 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def __call__(self, text: str) -> None:
-        self._text = text
+        text = self._text = one_line(text)
         if self._silent:
             return
         if not self._live:

@@ -247,7 +247,7 @@ def _runtime(fits: Fit | None, asked: str | None) -> dict[str, Any]:
 
 
 def _told(fits: Fit | None) -> list[str]:
-    return [fits.runtime.warning] if fits is not None and fits.runtime.warning else []
+    return list(fits.warnings) if fits is not None else []
 
 
 def _packed(packer: Packer | None, form: Form) -> dict[str, Any] | None:

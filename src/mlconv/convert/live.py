@@ -113,13 +113,19 @@ class Live:
         import numpy as np
 
         assert self.room is not None
-        ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  the caller's, to be put back
-        try:
-            with self.room.undisturbed(), _listening(said or io.StringIO()):
-                yield
-        finally:
-            random.setstate(ours)
-            np.random.set_state(numpys)  # noqa: NPY002
+        with _ONE_AT_A_TIME:
+            ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  the caller's, to be put back
+            try:
+                with self.room.undisturbed(), _listening(said or io.StringIO()):
+                    yield
+            finally:
+                random.setstate(ours)
+                np.random.set_state(numpys)  # noqa: NPY002
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Streams, generators and switches of a framework are the process's: of two that put them back, the later one would put back
+what the earlier one had set."""
 
 
 class _Ear(io.TextIOBase):

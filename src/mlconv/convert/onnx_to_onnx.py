@@ -22,6 +22,7 @@ from mlconv.convert.onnx_graph.outputs import cut
 from mlconv.convert.onnx_graph.repair import repaired
 from mlconv.convert.onnx_graph.versions import assert_supported, set_versions
 from mlconv.errors import InvalidGraph, OutdatedPackage, SourceDoesNotRun, UnsupportedOperator, listed
+from mlconv.formats.refs import for_shell
 from mlconv.messages import Scene, onnxruntime_words, recognised
 from mlconv.runners.base import Runner
 from mlconv.runners.onnx_reference import OnnxReference
@@ -88,7 +89,7 @@ def _reference(job: Job, source: ir.Model, model: ir.Model, warnings: list[str])
     except Exception as error:  # the evaluator names what it lacks by whatever exception is at hand
         raise SourceDoesNotRun(
             f"onnxruntime does not load `{job.source.ref}`, and onnx's reference evaluator does not either",
-            why=f"{refused}; {' '.join(str(error).split())[:200]}", fix=f"mlconv check {job.source.ref}",
+            why=f"{refused}; {' '.join(str(error).split())[:200]}", fix=f"mlconv check {for_shell(job.source.ref)}",
         ) from cause  # fmt: skip
     warnings.append(
         f"onnxruntime does not load the source ({refused}); onnx's reference evaluator ran it instead"

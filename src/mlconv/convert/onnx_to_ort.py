@@ -21,7 +21,7 @@ from mlconv.convert.onnx_graph.canonical import canonical
 from mlconv.convert.onnx_graph.file import load, save
 from mlconv.convert.ort_bytes import in_order
 from mlconv.convert.packing import Packed
-from mlconv.errors import ConverterFailed
+from mlconv.errors import ConverterFailed, counted
 from mlconv.formats import ort_file
 from mlconv.runners import ort_blocks
 from mlconv.runners.onnx_session import ERRORS_ONLY, decisive
@@ -195,7 +195,7 @@ def _told(packed: ModelProto) -> str:
     nodes = list(ort_blocks.nodes(packed.graph))
     version = next((entry.value for entry in packed.metadata_props if entry.key == "ort_version"), "?")
     kinds = len({(node.domain, node.op_type) for node in nodes})
-    return f"{len(nodes)} operators of {kinds} kinds, format version {version}"
+    return f"{counted(len(nodes), 'operator')} of {counted(kinds, 'kind')}, format version {version}"
 
 
 def _fault(packed: ModelProto, model: ModelProto) -> str | None:

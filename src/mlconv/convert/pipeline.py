@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlconv import __version__, output, registry, tested, worker
-from mlconv.checks.data_options import assert_understood
+from mlconv.checks.data_options import assert_understood, unused
 from mlconv.checks.parity_words import parity_verdict
 from mlconv.convert import origin as origins
 from mlconv.convert.job import Job, Options, Sourced
@@ -54,6 +55,9 @@ COMMON = frozenset({"metadata", "data", "preprocess", "samples", "seed", "atol",
 """Options that the pipeline itself carries out, whatever the converter."""
 
 _SUFFIX = {"onnx": ".onnx", "ort": ".ort"}
+_OTHER_SUFFIXES = frozenset(
+    {".onnx", ".ort", ".tflite", ".mlmodel", ".mlpackage", ".keras", ".h5", ".pb", ".pt2", ".safetensors"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
         place, files_read.files, files_read.identity, call.force, beside, _SUFFIX[target]
     )
     output.assert_free(destination)
+    _assert_own_suffix(place, target)
     call = replace(call, limits=call.limits.from_now())
     with (
         scratch_beside(place) as scratch,
@@ -139,7 +144,7 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
         steps = _steps(made, finished)
         conversion = Conversion(
             failure is None, origin, _artifact(finished, files, target, place), steps, finished["checks"],
-            (*made.sourced.warnings, *finished["warnings"], *_untested(steps)), time.perf_counter() - start, failure,
+            (*made.sourced.warnings, *finished["warnings"], *unused(options), *_untested(steps)), time.perf_counter() - start, failure,
         )  # fmt: skip
         if failure is None or call.write_anyway:
             output.put(files, destination, {**conversion.to_json(), **_circumstances(options)})
@@ -182,6 +187,18 @@ def _routes(model: ModelFile, target: str, options: Options, via: str | None) ->
         for converter in accepting[0]:
             registry.require(converter)
     return tuple(runnable)
+
+
+def _assert_own_suffix(place: Path, target: str) -> None:
+    """Refuse to write one format under the suffix of another, which every tool would then take it for.
+
+    Raises:
+        BadUsage: The output's name ends so.
+    """
+    if place.suffix in _OTHER_SUFFIXES - {_SUFFIX[target]}:
+        named = place.with_suffix(_SUFFIX[target])
+        raise BadUsage(f"-o {place}: an {target.upper()} file is written, and `{place.suffix}` is the suffix of another format",
+                       fix=f"-o {shlex.quote(str(named))}")  # fmt: skip
 
 
 def _assert_platform(options: Options) -> None:

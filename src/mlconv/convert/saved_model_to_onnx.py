@@ -35,11 +35,12 @@ from mlconv.errors import (
     nearest,
 )
 from mlconv.formats import ModelFile, saved_functions, saved_model
+from mlconv.formats.refs import for_shell
 from mlconv.formats.saved_functions import CALL, Function, Tensor, Traced
 from mlconv.messages import Scene, recognised, tensorflow_words
 from mlconv.runners.base import Runner
 from mlconv.runners.tensorflow import TensorFlowRunner, dims, dtype_name, outputs_apart, tensorflow, tf_dtype
-from mlconv.tensors import Dim, TensorSpec, show_shape
+from mlconv.tensors import Dim, TensorSpec, show_shape, typed
 
 DEFAULT_SIGNATURE = "serving_default"
 NO_FUNCTIONS: Mapping[str, Function] = MappingProxyType({})
@@ -95,7 +96,9 @@ def run(job: Job) -> Converted:
             raise _takes_text(signature, found, job.source.ref, error) from error
         raise
     reference = TensorFlowRunner("tensorflow-cpu", inputs, outputs, loaded.call, loaded.release)
-    return Converted(inputs, outputs, reference, "tf2onnx", PACKAGES)
+    trains = signature.function is not None and signature.function.trains
+    told = f"`{signature.key}` was saved for training=True alone, and computes as in training"
+    return Converted(inputs, outputs, reference, "tf2onnx", PACKAGES, [told] if trains else [])
 
 
 def _frozen(source: ModelFile, signature: Signature, wanted: Signature) -> tuple[Loaded, Frozen]:
@@ -166,7 +169,7 @@ def _entry(model: ModelFile, options: Options) -> tuple[Signature, dict[str, Sig
             return _of_function(functions[usual], graph, options, model.ref), found
         raise UnknownSignature(
             f"`{model.ref}` has no signature, and several functions",
-            why=f"they are {', '.join(map(saved_model.told, functions.values()))}", fix=f"--signature {usual}",
+            why=f"they are {', '.join(map(saved_model.told, functions.values()))}", fix=f"--signature {for_shell(usual)}",
         )  # fmt: skip
     return select(found, asked, model.ref, functions), found
 
@@ -262,7 +265,7 @@ def _fitting(function: Function, options: Options) -> Traced:
     if least:
         return least[0]
     inputs = fitting[0].inputs
-    line = " ".join(f"--input {spec.name}={show_shape(_sized(spec))}:{spec.dtype}" for spec in inputs)
+    line = " ".join(typed(spec.name, f"{show_shape(_sized(spec))}:{spec.dtype}") for spec in inputs)
     raise ShapesNeeded(
         f"the function `{function.name}` was saved for several kinds of inputs", why=f"it is {saved_model.told(function)}",
         fix=line,
@@ -321,14 +324,14 @@ def select(
             why=f"it has {told}"
             if found
             else "only a function with a signature has inputs and outputs of known names and shapes",
-            fix=f"--signature {next(iter(found))}"
+            fix=f"--signature {for_shell(next(iter(found)))}"
             if found
             else "save it with tf.saved_model.save(model, folder, signatures=function)",
         )
     if asked not in found:
         close = nearest(asked, [*found, *functions]) or [*found, *functions][:1]
         raise UnknownSignature(f"`{ref}` has no signature `{asked}`", why=f"it has {told}" if told else "it has none",
-                               fix=f"--signature {close[0]}" if close else "leave --signature out")  # fmt: skip
+                               fix=f"--signature {for_shell(close[0])}" if close else "leave --signature out")  # fmt: skip
     return found[asked]
 
 
@@ -346,7 +349,7 @@ def _takes_text(
     return UnsupportedType(
         f"signature `{signature.key}` of `{ref}` takes or gives text: {listed(signature.takes_text)}",
         why=f"{error.what}" + (f"; signatures without text: {listed(others)}" if others else ""),
-        fix=f"--signature {others[0]}" if others else "save the part behind the text as a signature of its own, and convert that",
+        fix=f"--signature {for_shell(others[0])}" if others else "save the part behind the text as a signature of its own, and convert that",
     )  # fmt: skip
 
 

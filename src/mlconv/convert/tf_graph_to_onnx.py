@@ -10,7 +10,7 @@ from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.tensorflow_import.graph import PACKAGES, Frozen, convert_frozen, laid_over
 from mlconv.convert.tensorflow_import.signature import Port, unknown_output
 from mlconv.convert.tensorflow_import.words import decisive_line
-from mlconv.errors import Corrupt, SourceDoesNotRun, UnknownOutput, UnsupportedType, listed
+from mlconv.errors import Corrupt, SourceDoesNotRun, UnknownOutput, UnsupportedType, counted, listed
 from mlconv.formats import ModelFile, mapped
 from mlconv.runners.base import Runner
 from mlconv.runners.tensorflow import TensorFlowRunner, outputs_apart, spec_of, tensorflow
@@ -71,7 +71,7 @@ def load(model: ModelFile, options: Options) -> Frozen:
             ) from error
     variables = [node.name for node in graph_def.node if node.op in _VARIABLES]
     if variables:
-        raise SourceDoesNotRun(f"`{model.ref}` is not frozen: it holds {len(variables)} variables without values",
+        raise SourceDoesNotRun(f"`{model.ref}` is not frozen: it holds {counted(len(variables), 'variable')} without values",
                                why=f"the first are {listed(variables, 3)}", fix="convert the SavedModel or freeze the graph with its checkpoint")  # fmt: skip
     outputs = [_tensor(graph, name) for name in options.outputs] or _sinks(graph)
     if not outputs:

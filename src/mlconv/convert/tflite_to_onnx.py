@@ -13,6 +13,7 @@ from mlconv.convert.tensorflow_import.tflite_plain import Plain, rewrite
 from mlconv.convert.tensorflow_import.words import unsupported
 from mlconv.errors import UnsupportedType, listed
 from mlconv.formats import mapped, tflite_read
+from mlconv.formats.refs import for_shell
 from mlconv.formats.tflite_graph import Model, Operator, Subgraph, Tensor
 from mlconv.runners.litert import PACKAGE_NAMES, Entry, LiteRtRunner, entry_of, is_quantized
 from mlconv.runners.tensorflow import tensorflow
@@ -102,7 +103,7 @@ def _assert_convertible(model: Model, entry: Entry, ref: str) -> None:
     if odd:
         others = [known.key for known in model.signatures if known.key != entry.key]
         raise UnsupportedType(f"`{ref}` takes or gives text or resources: {listed(odd)}", why="a runtime takes tensors of numbers",
-                              fix=f"--signature {others[0]}" if others else "--outputs and --input that leave them out")  # fmt: skip
+                              fix=f"--signature {for_shell(others[0])}" if others else "--outputs and --input that leave them out")  # fmt: skip
     reached = list(_reached(model, entry))
     foreign = _foreign(operator for _, operator in reached)
     if foreign:

@@ -16,7 +16,7 @@ from mlconv.checks.models import check_model, compare_models
 from mlconv.checks.parity_words import difference
 from mlconv.convert.job import Options
 from mlconv.convert.pipeline import Call, convert
-from mlconv.errors import MlconvError, OutputUnwritable
+from mlconv.errors import MlconvError, OutputUnwritable, counted
 from mlconv.formats import ModelFile
 from mlconv.jsonable import to_json
 from mlconv.model import identify
@@ -122,7 +122,7 @@ def _show(name: str, folder: Path, listener: worker.Listener) -> Shown:
     except MlconvError as error:
         return Shown(name, False, f"error[{error.id}]: {error.what}", seconds=time.perf_counter() - start)
     ok, detail = _evidence(checked, compared, before, after)
-    operators = f"{conversion.artifact.operators} operators"
+    operators = counted(conversion.artifact.operators, "operator")
     return Shown(name, ok, f"{operators}, {detail}", before, after, time.perf_counter() - start)
 
 

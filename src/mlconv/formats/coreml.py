@@ -16,6 +16,7 @@ from mlconv.errors import Corrupt, PathEscape, UnknownSignature, listed
 from mlconv.formats import Description, ModelFile, coreml_network, coreml_program, mapped, protobuf
 from mlconv.formats.coreml_network import ML_PROGRAM, MODEL_TYPES
 from mlconv.formats.protobuf import BYTES, VARINT, WireError
+from mlconv.formats.refs import for_shell
 from mlconv.tensors import Dim, TensorSpec
 
 PROVENANCE = "mlconv.provenance"
@@ -152,7 +153,7 @@ def _interface(description: memoryview, signature: str | None) -> tuple[tuple[st
         raise UnknownSignature(
             f"the model has no function `{signature}`",
             why=f"it has {listed(names)}" if names else "it has one function",
-            fix=f"--signature {names[0]}" if names else "leave --signature out",
+            fix=f"--signature {for_shell(names[0])}" if names else "leave --signature out",
         )
     if not functions:
         return (), _features(description, 1, 10, 13)

@@ -108,7 +108,7 @@ def refuse_zip(opened: Archive) -> NotConvertible:
     if path.suffix == ".task" or (bundled and path.suffix != ".zip"):
         return TaskBundle(
             f"`{path}` is a MediaPipe task bundle", why=f"it holds the models {listed(inner) or 'of a task'}",
-            fix=f"unzip {shlex.quote(str(path))}, then mlconv onnx {Path(inner[0]).name if inner else 'MODEL.tflite'}",
+            fix=f"unzip {shlex.quote(str(path))}, then mlconv onnx {shlex.quote(inner[0]) if inner else 'MODEL.tflite'}",
         )  # fmt: skip
     if names and all(name.endswith(".npy") for name in names):
         return NotConvertible(

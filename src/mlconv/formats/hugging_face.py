@@ -7,13 +7,14 @@ mlconv does not convert these by itself: which class computes with the weights i
 from __future__ import annotations
 
 import json
+import keyword
 import os
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlconv.errors import HuggingFaceModel
 
@@ -97,8 +98,9 @@ def refusal(source: str, found: Folder | None) -> HuggingFaceModel:
     if found is None:
         return HuggingFaceModel(
             f"`{source}` is no file; Hugging Face names are not fetched",
-            why="mlconv uses no network; transformers fetches what your own code names",
-            fix=_paste(source, "AutoModel", False, {"input_ids": "batch,sequence=2..128:int64"}),
+            why="mlconv uses no network, and what the model takes stands in its config.json",
+            fix=f"hf download {source} --local-dir {source.rpartition('/')[2]}, then mlconv onnx {source.rpartition('/')[2]} prints "
+            "the lines to paste, with the inputs of its config.json",
         )
     if "pretrained_cfg" in found.config:
         return _timm(source, found)
@@ -132,12 +134,15 @@ def _paste(source: str, kind: str, own_code: bool, inputs: Mapping[str, str]) ->
 
 def _timm(source: str, found: Folder) -> HuggingFaceModel:
     config = found.config
-    arguments = [json.dumps(str(config.get("architecture", "resnet18")))]
+    name = str(config.get("architecture"))
+    arguments = [json.dumps(name if re.fullmatch(r"[\w.-]+", name) else "ARCHITECTURE")]
     if isinstance(config.get("num_classes"), int):
         arguments.append(f"num_classes={config['num_classes']}")
     pretrained = config["pretrained_cfg"] if isinstance(config["pretrained_cfg"], dict) else {}
     size = pretrained.get("input_size")
-    shape = size if isinstance(size, list) and len(size) == 3 else [3, _IMAGE_SIZE, _IMAGE_SIZE]
+    shape = [3, _IMAGE_SIZE, _IMAGE_SIZE]
+    if isinstance(size, list) and len(size) == 3 and all(_is_size(side) for side in size):
+        shape = size
     ref = shlex.quote(f"timm:create_model({', '.join(arguments)})")
     weights = f" --weights {shlex.quote(str(Path(source) / found.weights))}" if found.weights else ""
     return HuggingFaceModel(
@@ -150,14 +155,16 @@ def _class(config: Config) -> tuple[str, bool]:
     """The class to import from `transformers`, and whether its code lies in the model's own repository."""
     own = config.get("auto_map")
     if isinstance(own, dict):
-        models = [
-            key for key in own if isinstance(key, str) and key.startswith("AutoModel") and key.isidentifier()
-        ]
+        models = [key for key in own if key.startswith("AutoModel") and key.isidentifier()]
         if models:
             return models[-1], True
+    name = next(iter(_architectures(config)), "")
+    return (name if name.isidentifier() and not keyword.iskeyword(name) else "AutoModel"), False
+
+
+def _architectures(config: Config) -> list[str]:
     names = config.get("architectures")
-    name = names[0] if isinstance(names, list) and names else None
-    return (name if isinstance(name, str) and name.isidentifier() else "AutoModel"), False
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 # ------------------------------------------------------------------ what it takes
@@ -189,7 +196,7 @@ def _speech(config: Config) -> dict[str, str]:
 
 
 def _vision(found: Folder) -> dict[str, str]:
-    names = " ".join(map(str, found.config.get("architectures") or ()))
+    names = " ".join(_architectures(found.config))
     sees = re.search(r"Image|ObjectDetection|Segmentation|Depth|Vision", names)
     known = "image_mean" in found.preprocessor or "image_processor_type" in found.preprocessor
     if not (sees or known or {"num_channels", "image_size"} & set(found.config)):
@@ -210,21 +217,20 @@ def _preprocessed(found: Folder) -> object:
 
 
 def _size(told: object) -> tuple[int, int] | None:
-    if isinstance(told, int) and told > 0:
-        return told, told
-    if isinstance(told, list) and len(told) == 2 and all(isinstance(side, int) for side in told):
-        return told[0], told[1]
     if isinstance(told, dict):
-        if isinstance(told.get("height"), int) and isinstance(told.get("width"), int):
-            return told["height"], told["width"]
-        return _size(told.get("shortest_edge"))
-    return None
+        return _size([told.get("height"), told.get("width")]) or _size(told.get("shortest_edge"))
+    height, width = told if isinstance(told, list) and len(told) == 2 else (told, told)
+    return (height, width) if _is_size(height) and _is_size(width) else None
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 20
 
 
 def _tokens(config: Config) -> dict[str, str]:
     """Ids and mask of a text. From two tokens on: the exporter takes a size of 1 for a constant."""
     longest = _number(config, "max_position_embeddings", _number(config, "n_positions", _LONGEST))
-    if config.get("model_type") in _OFFSET_POSITIONS:
+    if str(config.get("model_type")) in _OFFSET_POSITIONS:
         longest -= _number(config, "pad_token_id", 1) + 1
     sequence = f"batch,sequence=2..{max(2, min(longest, _LONGEST))}:int64"
     return {"input_ids": sequence, "attention_mask": f"{sequence}[0..1]"}

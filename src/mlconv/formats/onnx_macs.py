@@ -33,7 +33,7 @@ def macs(model: onnx.ModelProto) -> int | None:
     Dynamic axes count as 1, a loop's body as one round, of two branches the dearer. Attention of ``com.microsoft`` and
     other operators without a rule count nothing.
     """
-    flat = _without_functions(model)
+    flat = without_functions(model)
     if flat is None:
         return None
     for pin in (True, False):  # sizes of 1 everywhere may contradict the graph; then its own symbols decide
@@ -77,7 +77,7 @@ def _pin(graph: onnx.GraphProto) -> None:
             value.type.tensor_type.ClearField("shape")
 
 
-def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto | None:
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """The model with its own functions inlined; None where that would not end or be too large."""
     if not model.functions:
         return model

@@ -25,5 +25,10 @@ def elements(shape: Iterable[int | str | None] | None) -> int:
 
 def bytes_of(elements: int, dtype: str) -> int:
     """Bytes that a number of elements takes, packed."""
+    return (elements * bits_of(dtype) + 7) // 8
+
+
+def bits_of(dtype: str) -> int:
+    """Bits that one element takes: 4 of ``uint4`` and of ``float4_e2m1fn``."""
     digits = "".join(char for char in dtype.partition("_")[0] if char.isdigit())
-    return (elements * _BITS.get(dtype, int(digits or 8)) + 7) // 8
+    return _BITS.get(dtype, int(digits or 8))

@@ -18,6 +18,7 @@ from mlconv.formats.pickle_names import DTYPES, STORAGE_DTYPES, Global, is_allow
 
 MAX_OPERATIONS = 20_000_000  # a state dict takes about 40 for a tensor; what is longer is not read to its end
 MAX_FOREIGN = 1000  # names that tell enough
+_KEY_LIMIT = 200  # characters of a storage's name; torch counts the storages, or writes their addresses
 _MARK = object()
 _BAD_PICKLE = (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, RecursionError)
 
@@ -43,6 +44,8 @@ class Tensor:
 
     Attributes:
         is_quantized: Whether its elements stand for real numbers by a scale that is not kept here.
+        is_negative, is_conjugate: Whether the storage holds the elements negated or conjugated, as torch's views do.
+        is_known: Whether torch said nothing else of it that would change its elements.
     """
 
     storage: Storage | None
@@ -51,6 +54,15 @@ class Tensor:
     offset: int = 0
     strides: tuple[int, ...] = ()
     is_quantized: bool = False
+    is_negative: bool = False
+    is_conjugate: bool = False
+    is_known: bool = True
+
+
+class Mapping(dict[Any, Any]):
+    """An OrderedDict, with what torch sets on a state dict as ``_metadata``."""
+
+    versions: object = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +84,7 @@ class Pickle:
 
     Attributes:
         root: The value: dicts, lists (sets too), tuples, text, numbers, ``Tensor``, ``Made``.
-            A key of a dict that is neither text nor a number nor None stands as an ``object``.
+            A key of a dict that is neither text nor a number of 64 bits nor None stands as an ``object``.
         foreign: Names outside the list, in order of appearance.
         tensors: Every tensor, in order.
         storages: Every storage by its key.
@@ -293,6 +305,8 @@ class _Machine:
             self.stack[-1] = self.kept(tensor)
         elif isinstance(target, Made):
             target.states.append(state)
+        elif isinstance(target, Mapping) and isinstance(state, dict):
+            target.versions = state.get("_metadata")
 
     def _persid(self, arg: str) -> None:
         self.stack.append(_storage((arg,)))
@@ -349,12 +363,25 @@ def _fill(target: Any, items: list[Any]) -> None:
         raise TypeError("items are set on what is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         # a tuple nested a million deep would overflow C's stack when it is hashed
-        target[key if isinstance(key, (str, int, float, bytes, type(None))) else object()] = value
+        is_plain = isinstance(key, (str, float, bytes, type(None))) or is_small(key)
+        target[key if is_plain else object()] = value
+
+
+def is_small(value: object) -> bool:
+    """Whether a value is an integer of 64 bits. Python writes none of more than 4300 digits as text."""
+    return isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+
+
+def storage_key(value: object) -> str | None:
+    """The name of a storage; None of what names none. Tuples that hold each other twice over would be endless as text."""
+    if isinstance(value, bytes):
+        return value[:_KEY_LIMIT].decode("latin-1")
+    return str(value)[:_KEY_LIMIT] if isinstance(value, str) or is_small(value) else None
 
 
 def _mapping(args: object) -> dict[Any, Any]:
     """An OrderedDict; Python 2 gave its items to the call as a list of pairs."""
-    made: dict[Any, Any] = {}
+    made = Mapping()
     match args:
         case (list() as pairs,) if all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
             _fill(made, [part for pair in pairs for part in pair])
@@ -365,12 +392,15 @@ def _storage(identity: object) -> object:
     """The storage that torch's ``persistent_load`` would give: ("storage", type, key, location, elements, ...)."""
     if isinstance(identity, tuple) and len(identity) >= 5 and identity[0] in ("storage", b"storage"):
         _, kind, key, _, elements, *view = identity
-        if isinstance(kind, Global) and isinstance(elements, int) and 0 <= elements < 1 << 60:
+        name = storage_key(key)
+        if (
+            name is not None
+            and isinstance(kind, Global)
+            and isinstance(elements, int)
+            and 0 <= elements < 1 << 60
+        ):
             dtype = STORAGE_DTYPES.get(kind.name.removesuffix("Storage"))
-            return Storage(
-                key.decode("latin-1") if isinstance(key, bytes) else str(key)[:200], dtype, elements,
-                is_view=view[:1] not in ([], [None]),
-            )  # fmt: skip
+            return Storage(name, dtype, elements, is_view=view[:1] not in ([], [None]))
     return Made("persistent", identity)
 
 
@@ -385,12 +415,14 @@ def _tensor(by: object, args: object) -> Tensor | None:
     match by.name.removeprefix("_rebuild_"), args:
         case (
             ("tensor" | "tensor_v2" | "qtensor") as kind,
-            (Storage() as storage, int() as offset, shape, strides, *_),
+            (Storage() as storage, int() as offset, shape, strides, *rest),
         ):
             made = _checked(storage, storage.dtype or "uint8", shape, offset, strides)
-            return replace(made, is_quantized=True) if kind == "qtensor" else made
-        case "tensor_v3", (Storage() as storage, int() as offset, shape, strides, _, _, dtype, *_):
-            return _checked(storage, _dtype(dtype), shape, offset, strides)
+            if kind == "qtensor":
+                return replace(made, is_quantized=True)
+            return _with_bits(made, rest[2:])  # after requires_grad and the hooks
+        case "tensor_v3", (Storage() as storage, int() as offset, shape, strides, _, _, dtype, *rest):
+            return _with_bits(_checked(storage, _dtype(dtype), shape, offset, strides), rest)
         case "meta_tensor_no_storage", (dtype, shape, *_):
             return _checked(None, _dtype(dtype), shape, 0, ())
         case (("parameter" | "parameter_with_state" | "Parameter"), (Tensor() as tensor, *_)):
@@ -399,6 +431,19 @@ def _tensor(by: object, args: object) -> Tensor | None:
             return _tensor(function, inner)
         case _:
             return None
+
+
+def _with_bits(tensor: Tensor, rest: list[Any]) -> Tensor:
+    """The tensor with the bits of which its metadata tells (torch/_utils.py, ``set_tensor_metadata``)."""
+    match rest:
+        case [] | [None]:
+            return tensor
+        case [dict() as bits] if bits.keys() <= {"neg", "conj"} and all(
+            isinstance(bit, bool) for bit in bits.values()
+        ):
+            return replace(tensor, is_negative=bits.get("neg", False), is_conjugate=bits.get("conj", False))
+        case _:
+            return replace(tensor, is_known=False)
 
 
 def _built(target: object, state: object) -> Tensor | None:
@@ -414,7 +459,9 @@ def _built(target: object, state: object) -> Tensor | None:
 def _checked(storage: Storage | None, dtype: str, shape: object, offset: int, strides: object) -> Tensor:
     sizes, steps = _sizes(shape), _sizes(strides)
     if not 0 <= offset < 1 << 60:
-        raise ValueError(f"a tensor begins at element {offset} of its storage")
+        raise ValueError("a tensor begins at an element of its storage that cannot be")
+    if storage is not None and len(steps) != len(sizes):
+        raise ValueError(f"a tensor has {len(sizes)} sizes and {len(steps)} strides")
     return Tensor(storage, dtype, sizes, offset, steps)
 
 

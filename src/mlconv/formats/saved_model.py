@@ -14,6 +14,7 @@ from mlconv.formats import Description, ModelFile, graph_def, mapped, protobuf, 
 from mlconv.formats.archive import broken
 from mlconv.formats.graph_def import Graph
 from mlconv.formats.protobuf import BYTES, VARINT, WireError
+from mlconv.formats.refs import for_shell
 from mlconv.formats.saved_functions import Function
 from mlconv.tensors import TensorSpec, show_shape
 
@@ -137,8 +138,8 @@ def _shown(tags: Sequence[str]) -> str:
 
 
 def _typed(tags: Sequence[str]) -> str:
-    """Tags as `--tag` takes them."""
-    return ",".join(sorted(tags)) or "''"
+    """Tags as `--tag` takes them, in quotes where a shell needs those."""
+    return for_shell(",".join(sorted(tags)))
 
 
 def default_signature(graph: MetaGraph) -> str | None:
@@ -167,7 +168,7 @@ def describe(model: ModelFile, signature: str | None = None, tag: str | None = N
         there = [*sorted(graph.signatures), *graph.functions]
         raise UnknownSignature(
             f"`{folder}` has no signature `{name}`; it has {listed(there) or 'none'}",
-            fix=f"--signature {default_signature(graph) or next(iter(graph.functions), 'NAME')}",
+            fix=f"--signature {for_shell(default_signature(graph) or next(iter(graph.functions), 'NAME'))}",
         )
     chosen = _entry(graph, name)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlconv.errors import Corrupt, UnknownSignature, listed
 from mlconv.formats import tflite_schema as schema
 from mlconv.formats.flatbuffer import FlatbufferError, Table
+from mlconv.formats.refs import for_shell
 from mlconv.tensors import Dim, Quantization
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class Model:
             raise UnknownSignature(
                 f"the model has no signature `{key}`",
                 why=f"it has {listed(keys)}" if keys else "it has no signatures, only its main subgraph",
-                fix=f"--signature {keys[0]}" if keys else "leave --signature out",
+                fix=f"--signature {for_shell(keys[0])}" if keys else "leave --signature out",
             )
         if not keys:
             return self._unsigned()

@@ -224,7 +224,8 @@ def _kind(found: Pickle, path: Path) -> Kind:
     raise UnknownFormat(
         f"`{path}` is a pickle that holds neither weights nor a module",
         why=f"it holds {_kind_of_value(found.root)}",
-        fix="save module.state_dict() with torch.save, or name the module: net.py:make",
+        fix='where the model was trained: torch.save(module.state_dict(), "weights.pth"), and give that file; '
+        "or convert without it: mlconv onnx FILE.py:NAME",
     )
 
 
@@ -247,7 +248,8 @@ def _kind_of_value(root: object) -> str:
     if isinstance(root, dict) and root.keys() == {"state", "param_groups"}:
         return "the state of an optimizer, which belongs to a training and not to a model"
     if isinstance(root, dict):
-        return f"a dictionary with the keys {listed([str(key)[:40] for key in root if isinstance(key, (str, int))])}"
+        names = [name[:40] for name in torch_checkpoint.key_names(root)]
+        return f"a dictionary with the keys {listed(names)}"
     return f"a {type(root).__name__}"
 
 

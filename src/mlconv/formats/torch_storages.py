@@ -51,7 +51,7 @@ def _from_archive(path: Path, tensors: list[Tensor]) -> dict[str, bytearray]:
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                 raise broken(path, f"its member `data/{key}` does not unpack: {error}") from error
             if order != sys.byteorder:
-                _swap(found[key], parameters.bytes_of(1, tensor.dtype))
+                _swap(found[key], _word(tensor.dtype))
     return found
 
 
@@ -67,9 +67,11 @@ def _from_legacy(path: Path, tensors: list[Tensor]) -> dict[str, bytearray]:
             raise broken(path, f"its pickle is damaged: {error}") from error
         little = not isinstance(system, dict) or system.get("little_endian") is not False
         for key in keys if isinstance(keys, list) else ():
-            content = _next(data, storages.get(str(key)), path, "little" if little else "big")
-            if str(key) in wanted:
-                found[str(key)] = content
+            name = pickle_reader.storage_key(key)
+            storage = storages.get(name) if name is not None else None
+            content = _next(data, storage, path, "little" if little else "big")
+            if name in wanted:
+                found[name] = content
     for tensor in tensors:
         assert tensor.storage is not None
         if parameters.bytes_of(torch_archive.reach(tensor), tensor.dtype) > len(
@@ -89,12 +91,18 @@ def _next(data: mmap.mmap, storage: Storage | None, path: Path, order: str) -> b
     if len(content) != count * size:
         raise broken(path, f"it breaks off within the storage `{storage.key}`")
     if order != sys.byteorder:
-        _swap(content, size)
+        _swap(content, _word(storage.dtype or "uint8"))
     return content
 
 
+def _word(dtype: str) -> int:
+    """The bytes that stand together: of a complex number each of its two parts."""
+    size = parameters.bytes_of(1, dtype)
+    return size // 2 if dtype.startswith("complex") else size
+
+
 def _swap(content: bytearray, size: int) -> None:
-    """Turn the bytes of each element around."""
+    """Turn the bytes of each word of that size around."""
     if size > 1:
         for first in range(size // 2):
             last = size - 1 - first

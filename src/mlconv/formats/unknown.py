@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlconv.errors import UnknownFormat
+from mlconv.errors import UnknownFormat, listed
+from mlconv.formats.refs import for_shell
 
+_NETWORKS = frozenset({"Module", "Model", "Sequential", "LightningModule", "PreTrainedModel", "ModelMixin"})
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -23,15 +28,48 @@ def format_of(path: Path, head: bytes) -> UnknownFormat:
             fix="in TensorFlow: tf.io.write_graph(graph_def, '.', 'graph.pb', as_text=False)",
         )  # fmt: skip
     if path.suffix == ".py":
-        return UnknownFormat(
-            f"`{path}` is Python, and which name in it makes the model is not said",
-            fix=f"name it: {path}:make, where make is a module, a class or a function",
-        )
+        return _python(path)
     return UnknownFormat(
         f"`{path}` is of no format that mlconv knows",
         why=f"it {_looks_like(head)}",
         fix="mlconv formats names those it knows",
     )
+
+
+def _python(path: Path) -> UnknownFormat:
+    """A file of code without a NAME: the names in it that may make a model, read and not run."""
+    names = _makers(path)
+    others = f", or {listed([f'{path}:{name}' for name in names[1:]], 4)}" if names[1:] else ""
+    return UnknownFormat(
+        f"`{path}` is Python, and which name in it makes the model is not said",
+        why=None if names else "no class or function stands in it at the top",
+        fix=f"name it: {for_shell(f'{path}:{names[0]}')}{others}"
+        if names
+        else f"add a function that returns the model, `def make():`, and name it: {for_shell(f'{path}:make')}",
+    )
+
+
+def _makers(path: Path) -> list[str]:
+    """Public classes and functions at the top of a file, the likeliest to make a model first; none where it does not parse."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found: dict[str, int] = {}
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+            found[node.name] = _unlikely(node, found)
+    return sorted(found, key=lambda name: found[name])
+
+
+def _unlikely(node: ast.ClassDef | ast.FunctionDef, ranks: Mapping[str, int]) -> int:
+    """How far from a model's maker a name is: 0 for `make` and its like, then networks by their base class, then the rest."""
+    if isinstance(node, ast.FunctionDef):
+        return 0 if re.match(r"(make|build|create|get|load)(_|$)|model$", node.name.lower()) else 2
+    bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    if any(base in _NETWORKS or ranks.get(base) == 1 for base in bases):
+        return 1
+    return 3
 
 
 def _looks_like(head: bytes) -> str:

@@ -6,7 +6,7 @@ import re
 
 from mlconv.errors import InputsRefused, MlconvError, OutdatedPackage, UnsupportedOperator
 from mlconv.messages.table import Message, Scene
-from mlconv.tensors import show_shape
+from mlconv.tensors import show_shape, typed
 
 
 def _custom(match: re.Match[str], scene: Scene) -> MlconvError:
@@ -41,7 +41,7 @@ def _does_not_prepare(match: re.Match[str], scene: Scene) -> MlconvError:
     return InputsRefused(
         f"{scene.ref} does not take {scene.given}: the sizes do not fit each other{at}",
         fix="leave --input out, which keeps the file's own shapes, or give shapes that the network takes, in place of these: "
-        + " ".join(f"--input {spec.name}={show_shape(spec.shape)}" for spec in scene.inputs[:3]),
+        + " ".join(typed(spec.name, show_shape(spec.shape)) for spec in scene.inputs[:3]),
     )  # fmt: skip
 
 
@@ -55,12 +55,14 @@ LOAD: tuple[Message, ...] = (
 
 def _beyond_table(_match: re.Match[str], scene: Scene) -> MlconvError:
     integers = next((spec for spec in scene.inputs if "int" in spec.dtype), None)
-    given = (
-        f"{integers.name}={show_shape(integers.shape)}:{integers.dtype}" if integers else "NAME=DIM,...:int32"
+    name, shape = (
+        (integers.name, f"{show_shape(integers.shape)}:{integers.dtype}")
+        if integers
+        else ("NAME", "DIM,...:int32")
     )
     return InputsRefused(
         f"an index of {scene.given} lies beyond the table that it looks up",
-        fix=f"--input '{given}[0..N]', with the table's last row for N",
+        fix=f"{typed(name, f'{shape}[0..N]')}, with the table's last row for N",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from mlconv.errors import (
     OutdatedPackage,
 )
 from mlconv.messages.table import Message, Scene
-from mlconv.tensors import show_shape
+from mlconv.tensors import show_shape, typed
 
 _LONGEST = 400
 _CODE = re.compile(r"^\d+ : \w+ : ")
@@ -96,7 +96,7 @@ LOAD: tuple[Message, ...] = (
 def _axes(scene: Scene) -> str:
     """`--input` for each input, in its own shape."""
     return (
-        " ".join(f"--input {spec.name}={show_shape(spec.shape)}" for spec in scene.inputs[:3])
+        " ".join(typed(spec.name, show_shape(spec.shape)) for spec in scene.inputs[:3])
         or "--input NAME=DIM,DIM,..."
     )
 
@@ -118,7 +118,7 @@ def _beyond_table(match: re.Match[str], scene: Scene) -> MlconvError:
     )
     return InputsRefused(
         f"an index of {scene.given} lies beyond the table that it looks up: {match['index']}, where {match['high']} is the last",
-        fix=f"--input '{name}={shape}[0..{match['high']}]'",
+        fix=typed(name, f"{shape}[0..{match['high']}]"),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from mlconv.errors import (
     UnsupportedOperator,
 )
 from mlconv.messages.table import Message, Scene
-from mlconv.tensors import show_shape
+from mlconv.tensors import show_shape, typed
 
 # ------------------------------------------------------------------ loading
 
@@ -44,7 +44,7 @@ LOAD: tuple[Message, ...] = (
 
 
 def _refused(_match: re.Match[str], scene: Scene) -> MlconvError:
-    shapes = " ".join(f"--input {spec.name}={show_shape(spec.shape)}" for spec in scene.inputs[:3])
+    shapes = " ".join(typed(spec.name, show_shape(spec.shape)) for spec in scene.inputs[:3])
     return InputsRefused(
         f"{scene.ref} does not take {scene.given}: the sizes do not fit each other",
         fix=f"give sizes that the model takes, in place of these: {shapes or '--input NAME=DIM,...'}; or --data with inputs of them",

@@ -19,7 +19,7 @@ from mlconv.errors import (
     listed,
 )
 from mlconv.messages.table import Message, Scene
-from mlconv.tensors import TensorSpec, show_shape
+from mlconv.tensors import TensorSpec, show_shape, typed
 
 Candidate = tuple[TensorSpec, ...]
 _IMAGE_SIZES = (224, 256, 299, 384, 32, 28, 64, 96, 112, 128, 160, 192, 300, 320, 416, 448, 512, 640)
@@ -60,7 +60,7 @@ def _mixed(_match: re.Match[str], scene: Scene) -> MlconvError:
     if others and scene.is_asked:
         spec = others[0]
         return refused(scene, f"the weights are float32, and `{spec.name}` is {spec.dtype}",
-                       f"--input {spec.name}={show_shape(spec.shape)}:float32")  # fmt: skip
+                       typed(spec.name, f"{show_shape(spec.shape)}:float32"))  # fmt: skip
     return UnsupportedType(
         "forward mixes floating-point types: a tensor of one meets weights of another",
         fix="let the tensor follow the weights: x.to(self.layer.weight.dtype) in place of x.half()",

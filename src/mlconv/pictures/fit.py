@@ -19,7 +19,7 @@ from mlconv.pictures.preprocess import (
     Size,
     show_size,
 )
-from mlconv.tensors import Axis, Dim, TensorSpec, show_shape
+from mlconv.tensors import Axis, Dim, TensorSpec, show_shape, typed
 
 Axes = Literal["NCHW", "NHWC", "CHW", "HWC", "NHW", "HW"]
 """What the axes of an input are; without C the pictures are gray, without N one picture is one sample."""
@@ -145,17 +145,17 @@ def _axes(preprocess: Preprocess, spec: TensorSpec) -> Axes:
     shape = spec.shape
     if shape is None:
         raise BadPreprocess(f"nothing tells how many axes input `{spec.name}` has",
-                            fix=f"--input {spec.name}=1,3,224,224 with its shape")  # fmt: skip
+                            fix=f"{typed(spec.name, '1,3,224,224')} with its shape")  # fmt: skip
     wanted = _wanted_channels(preprocess)
     found = [
         axes for axes in _CANDIDATES.get(len(shape), ()) if _fits(axes, shape, wanted, preprocess.layout)
     ]
     if not found:
         raise _no_picture(preprocess, spec, wanted)
-    if found[:2] == ["NCHW", "NHWC"]:
+    if found[:2] == ["NCHW", "NHWC"] or {"HWC", "CHW"} <= set(found):
         told = [stage for stage in preprocess.stages() if not stage.startswith("layout=")]
         raise BadPreprocess(
-            f"input `{spec.name}` is {show_shape(shape)}: either its second or its last axis may be the channels",
+            f"input `{spec.name}` is {show_shape(shape)}: either its {'second' if len(shape) == 4 else 'first'} or its last axis may be the channels",
             fix=f"--preprocess {','.join([*told, 'layout=NHWC'])}, or layout=NCHW",
         )
     return found[0]

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mlconv.errors import DataDoesNotFit, Unreadable, listed
+from mlconv.formats.refs import for_shell
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -83,7 +84,7 @@ def find(path: Path) -> Pictures:
         raise DataDoesNotFit(
             f"`{path}` holds pictures, `{loose[0].name}` for one, and so does its subfolder `{filled[0]}`",
             why="subfolders are classes, and the pictures beside them would have none",
-            fix=f"--data {path / filled[0]}, or move the pictures of `{path}` into a subfolder",
+            fix=f"--data {for_shell(str(path / filled[0]))}, or move the pictures of `{path}` into a subfolder",
         )
     if loose:
         return Pictures(path, tuple(loose), skipped=tuple(skipped))

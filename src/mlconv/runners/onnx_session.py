@@ -16,6 +16,7 @@ import onnxruntime
 from mlconv.convert.job import Options
 from mlconv.errors import SourceDoesNotRun
 from mlconv.formats import ModelFile, ort_file
+from mlconv.formats.refs import for_shell
 from mlconv.messages.onnxruntime_words import plain
 from mlconv.runners import ort_blocks
 from mlconv.runners.base import Feeds, Outputs
@@ -105,7 +106,9 @@ def open_runner(model: ModelFile, options: Options) -> OnnxSession:  # noqa: ARG
         return OnnxSession(cast("Path", model.path))
     except Exception as error:
         raise SourceDoesNotRun(
-            f"onnxruntime does not load `{model.ref}`", why=decisive(error), fix=f"mlconv check {model.ref}"
+            f"onnxruntime does not load `{model.ref}`",
+            why=decisive(error),
+            fix=f"mlconv check {for_shell(model.ref)}",
         ) from error
 
 

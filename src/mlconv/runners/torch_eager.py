@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mlconv.errors import UnknownOutput, UnsupportedType, listed, nearest
+from mlconv.formats.refs import for_shell
 from mlconv.runners.base import Feeds, Outputs
 from mlconv.tensors import Axis, TensorSpec
 
@@ -161,7 +162,7 @@ def choose(names: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
             close = nearest(name, names) or list(names)[:3]
             raise UnknownOutput(
                 f"the model has no output `{name}`; it has {listed(names) or 'none'}",
-                fix=f"--outputs {','.join(close[:1])}" if close else "leave --outputs out",
+                fix=f"--outputs {for_shell(','.join(close[:1]))}" if close else "leave --outputs out",
             )
     return tuple(name for name in names if not wanted or name in wanted)
 

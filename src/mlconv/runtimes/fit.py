@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlconv.errors import OptionNotAccepted, RuntimeLacksOperator, UnsupportedOpset
+from mlconv.formats.refs import for_shell
 from mlconv.runtimes import table
-from mlconv.runtimes.operators import Lack, first_with, has, is_replaced, lacking, named, operators
+from mlconv.runtimes.operators import Lack, at_opset, first_with, has, is_replaced, lacking, named, operators
 from mlconv.runtimes.table import Runtime
+from mlconv.runtimes.wrong_kernels import WrongKernel, wrong_in
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -75,7 +77,7 @@ def _assert_target(runtime: Runtime, asked: str, ref: str, target: str) -> None:
     why = f"it loads version {told} of the ORT format, and onnxruntime has written {_WRITTEN_ORT_FORMAT} since 1.16"
     raise OptionNotAccepted(
         f"`--runtime {asked}` cannot be met by an ORT file", why=why if told else f"{runtime.label} loads no such files",
-        fix=f"mlconv onnx {ref} --runtime {asked}",
+        fix=f"mlconv onnx {for_shell(ref)} --runtime {asked}",
     )  # fmt: skip
 
 
@@ -174,6 +176,7 @@ class Fit:
     Attributes:
         versions: What is wrong with its opset and IR version; empty where nothing is.
         lacks: The operators that the runtime has not.
+        wrong: Operators that it has, loads, and is known to compute wrong. They do not keep a file from fitting.
     """
 
     runtime: Runtime
@@ -181,6 +184,14 @@ class Fit:
     ir_version: int
     versions: tuple[str, ...]
     lacks: tuple[Lack, ...]
+    wrong: tuple[WrongKernel, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell of a file that fits."""
+        stands = (self.runtime.warning,) if self.runtime.warning else ()
+        told = (f"{self.runtime.label} is known to compute wrong {kernel.told}" for kernel in self.wrong)
+        return (*stands, *told)
 
     @property
     def ok(self) -> bool:
@@ -193,6 +204,7 @@ class Fit:
             "ok": self.ok, "asked": asked, "name": runtime.name, "release": runtime.release, "measured": runtime.exact,
             "opset": self.opset, "ir_version": self.ir_version, "newest_opset": runtime.opset,
             "newest_ir_version": runtime.ir_version, "basis": runtime.basis, "source": runtime.source, "note": runtime.note,
+            "wrong_kernels": [kernel.to_json() for kernel in self.wrong],
         }  # fmt: skip
 
 
@@ -217,7 +229,18 @@ def fit(path: Path, runtime: Runtime) -> Fit:
         )
     if is_ort and _WRITTEN_ORT_FORMAT not in runtime.ort_formats:
         wrong.append(f"it is an ORT file, and {_formats(runtime)}")
-    return Fit(runtime, opset, proto.ir_version, tuple(wrong), lacking(proto, runtime))
+    return Fit(
+        runtime, opset, proto.ir_version, tuple(wrong), lacking(proto, runtime), wrong_in(proto, runtime)
+    )
+
+
+def loads_ort(asked: str) -> bool:
+    """Whether a runtime loads the ORT files that are written today.
+
+    Raises:
+        UnknownRuntime: No table has it.
+    """
+    return _WRITTEN_ORT_FORMAT in table.find(asked).ort_formats
 
 
 def _formats(runtime: Runtime) -> str:
@@ -267,7 +290,16 @@ def _cure(graph: Path, found: Fit) -> str:
 
     lower = _newest_without_lack(load(graph), found.runtime, found.opset - 1)
     newer = _newer(found.lacks, found.runtime)
-    return f"--opset {lower}; or {newer}" if lower is not None else newer
+    cures = lower is not None and all(_is_cured(lack, found, lower) for lack in found.lacks)
+    return f"--opset {lower}; or {newer}" if cures else newer
+
+
+def _is_cured(lack: Lack, found: Fit, opset: int) -> bool:
+    """Whether an older opset has an operator that the runtime has for the same types, or makes it of others."""
+    operator = lack.operator
+    if operator.domain:
+        return False
+    return is_replaced(operator.name, found.opset, opset) or has(found.runtime, at_opset(operator, opset))
 
 
 def _newer(lacks: Sequence[Lack], runtime: Runtime) -> str:
@@ -301,6 +333,7 @@ def findings(path: Path, asked: str) -> list[tuple[str, bool | None, str]]:
     return [
         (f"{runtime.label}: versions", None if unknown else not found.versions, versions if not unknown else "its list tells none"),
         (f"{runtime.label}: operators", not found.lacks, f"{lacks}, {per}"),
+        *((f"{runtime.label}: results", None, f"not run there, and known to be wrong: {kernel.told}") for kernel in found.wrong),
     ]  # fmt: skip
 
 

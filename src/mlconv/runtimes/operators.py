@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import functools
+import json
+from collections import ChainMap
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from mlconv.formats.onnx_graphs import DEFAULT_DOMAINS, graphs, subgraphs
+from mlconv.formats import onnx_macs
+from mlconv.formats.onnx_graphs import DEFAULT_DOMAINS, subgraphs
 from mlconv.runtimes import table
 from mlconv.runtimes.table import Kernel, Runtime
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
     from onnx.defs import OpSchema
 
+Types: TypeAlias = "ChainMap[str, str]"
+"""The type of each value that a graph sees, by name: its own values, then those of the graphs around it."""
+
 _HALF, _FLOAT = "float16", "float"
+_SEVERAL = "?"
+_FUSED_FORMALS = Path(__file__).with_name("fused_formals.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,47 +75,74 @@ def lacking(proto: ModelProto, runtime: Runtime, *, typed: bool = True) -> tuple
 
 
 def operators(proto: ModelProto, *, typed: bool = True) -> frozenset[Operator]:
-    """What a model is made of, bodies of control flow and of its own functions included, calls of those left out."""
-    own = {(function.domain, function.name) for function in proto.functions}
-    main = {_domain(entry.domain): entry.version for entry in proto.opset_import}
-    types = _types(proto) if typed else {}
-    found = {
-        _operator(node, main, types) for node in _in_graphs(proto) if (node.domain, node.op_type) not in own
-    }
-    for function in proto.functions:
+    """What a model is made of, bodies of control flow and of its own functions included, calls of those left out.
+
+    Args:
+        typed: Follow types, into functions too: what calls them gives their bodies types. Only a function of another opset
+            than the model's is left without.
+    """
+    model = _typed(proto) if typed else proto
+    own = {(function.domain, function.name) for function in model.functions}
+    main = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    walk = _graph_operators if typed else _body_operators
+    found = set(walk(model.graph, main, own, ChainMap()))
+    for function in model.functions:
         imports = main | {_domain(entry.domain): entry.version for entry in function.opset_import}
-        body = (inner for node in function.node for inner in _with_bodies(node))
-        found |= {_operator(node, imports, {}) for node in body if (node.domain, node.op_type) not in own}
+        found.update(_body_operators(function, imports, own, ChainMap()))
     return frozenset(found)
 
 
-def _in_graphs(proto: ModelProto) -> Iterator[NodeProto]:
-    for node in proto.graph.node:
-        yield from _with_bodies(node)
+def _typed(proto: ModelProto) -> ModelProto:
+    """The model with the types that follow from those that it declares, its functions inlined where that ends."""
+    flat = onnx_macs.without_functions(proto)
+    return onnx_macs.inferred(proto if flat is None else flat)
 
 
-def _with_bodies(node: NodeProto) -> Iterator[NodeProto]:
-    yield node
-    for body in subgraphs(node):
-        for inner in body.node:
-            yield from _with_bodies(inner)
+def _graph_operators(
+    graph: GraphProto, imports: Mapping[str, int], own: Container[tuple[str, str]], outer: Types
+) -> Iterator[Operator]:
+    """The operators of a graph and of the bodies in it. A body sees the values around it; branches do not see each other's."""
+    types = outer.new_child(_declared(graph))
+    for node in graph.node:
+        if (node.domain, node.op_type) not in own:
+            yield _operator(node, imports, types)
+        for body in subgraphs(node):
+            yield from _graph_operators(body, imports, own, types)
 
 
-def _operator(node: NodeProto, imports: Mapping[str, int], types: Mapping[str, str]) -> Operator:
+def _body_operators(
+    body: GraphProto | FunctionProto, imports: Mapping[str, int], own: Container[tuple[str, str]], _: Types
+) -> Iterator[Operator]:
+    """The same without types."""
+    for node in body.node:
+        if (node.domain, node.op_type) not in own:
+            yield _operator(node, imports, None)
+        for inner in subgraphs(node):
+            yield from _body_operators(inner, imports, own, _)
+
+
+def _operator(node: NodeProto, imports: Mapping[str, int], types: Types | None) -> Operator:
+    """A node's operator; types that follow from it are noted for the nodes behind it."""
     domain = _domain(node.domain)
     opset = imports.get(domain, 1)
     schema = _schema(domain, node.op_type, opset)
-    if schema is None:
-        return Operator(domain, node.op_type, opset, opset=opset)
-    return Operator(
-        domain, node.op_type, schema.since_version, tuple(sorted(_formals(node, schema, types))), opset
-    )
+    version = opset if schema is None else schema.since_version
+    signature = _fused(domain, node.op_type) if schema is None else _signature(schema)
+    if signature is None or types is None:
+        return Operator(domain, node.op_type, version, opset=opset)
+    _follow(node, signature, types)
+    return Operator(domain, node.op_type, version, tuple(sorted(_formals(node, signature, types))), opset)
 
 
 def named(name: str, opset: int) -> Operator:
     """An operator of the default domain as an opset has it, whatever its types."""
     schema = _schema("", name, opset)
     return Operator("", name, opset if schema is None else schema.since_version)
+
+
+def at_opset(operator: Operator, opset: int) -> Operator:
+    """An operator of the default domain as another opset has it, for the same types."""
+    return replace(named(operator.name, opset), types=operator.types, opset=opset)
 
 
 def is_replaced(name: str, own: int, opset: int) -> bool:
@@ -124,42 +161,86 @@ def _schema(domain: str, name: str, opset: int) -> OpSchema | None:
     return onnx.defs.get_schema(name, opset, domain)
 
 
-def _formals(node: NodeProto, schema: OpSchema, types: Mapping[str, str]) -> set[tuple[str, str]]:
+class Formal(NamedTuple):
+    """A formal input or output: its name, and its type parameter or type; ``?`` where it holds values of several types."""
+
+    name: str
+    kind: str
+
+
+class Signature(NamedTuple):
+    """The formals of an operator; the last one of a side stands for all values behind it."""
+
+    inputs: tuple[Formal, ...]
+    outputs: tuple[Formal, ...]
+
+
+def _signature(schema: OpSchema) -> Signature:
+    inputs, outputs = (
+        tuple(Formal(formal.name, formal.type_str if formal.is_homogeneous else _SEVERAL) for formal in side)
+        for side in (schema.inputs, schema.outputs)
+    )
+    return Signature(inputs, outputs)
+
+
+def _fused(domain: str, name: str) -> Signature | None:
+    """Of an operator that onnxruntime adds to those of ONNX; see `benchmarks/fused_formals.py`."""
+    told = _fused_formals().get(domain, {}).get(name)
+    if told is None:
+        return None
+    inputs, outputs = (
+        tuple(Formal(*formal.split(":", 1)) for formal in side.split()) for side in told.split(" -> ")
+    )
+    return Signature(inputs, outputs)
+
+
+@functools.cache
+def _fused_formals() -> dict[str, dict[str, str]]:
+    told: dict[str, dict[str, str]] = json.loads(_FUSED_FORMALS.read_text(encoding="utf-8"))
+    return told
+
+
+def _paired(values: Sequence[str], formals: Sequence[Formal]) -> Iterator[tuple[str, Formal]]:
+    for index, value in enumerate(values if formals else ()):
+        if value:
+            yield value, formals[min(index, len(formals) - 1)]
+
+
+def _formals(node: NodeProto, signature: Signature, types: Types) -> set[tuple[str, str]]:
     """The type of every operand under the formal's name and under that of its type parameter."""
     found = set()
-    for values, formals in ((node.input, schema.inputs), (node.output, schema.outputs)):
-        for index, value in enumerate(values):
-            formal = formals[min(index, len(formals) - 1)] if formals else None
+    for values, formals in ((node.input, signature.inputs), (node.output, signature.outputs)):
+        for value, formal in _paired(values, formals):
             kind = types.get(value)
-            if formal is not None and value and kind is not None:
-                found |= {(formal.name, kind), (formal.type_str, kind)}
+            if kind is not None:
+                found |= {(formal.name, kind), (formal.kind, kind)}
     return found
 
 
-def _types(proto: ModelProto) -> dict[str, str]:
-    """The type of each value by name, as far as they are declared or follow; names of inner graphs are their own in ONNX."""
-    import onnx
-
-    try:
-        typed = onnx.shape_inference.infer_shapes(proto)
-    except (
-        RuntimeError,
-        ValueError,
-    ):  # a graph that contradicts itself, or protobuf's 2 GiB: what is declared must do
-        typed = proto
-    found: dict[str, str] = {}
-    for graph in graphs(typed):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            _note(found, value)
-        for tensor in graph.initializer:
-            found[tensor.name] = _element(tensor.data_type)
-    return found
+def _follow(node: NodeProto, signature: Signature, types: Types) -> None:
+    """Note the types of outputs that onnx does not infer, behind operators that it does not know."""
+    bound = {
+        formal.kind: types[value] for value, formal in _paired(node.input, signature.inputs) if value in types
+    }
+    for value, formal in _paired(node.output, signature.outputs):
+        if value in types or formal.kind == _SEVERAL:
+            continue
+        if formal.kind.startswith("tensor("):
+            types[value] = formal.kind.removeprefix("tensor(").removesuffix(")")
+        elif node.op_type == "Cast":
+            types.update((value, _element(to.i)) for to in node.attribute if to.name == "to")
+        elif formal.kind in bound:
+            types[value] = bound[formal.kind]
 
 
-def _note(found: dict[str, str], value: ValueInfoProto) -> None:
-    kind = _type_name(value.type)
-    if kind is not None:
-        found[value.name] = kind
+def _declared(graph: GraphProto) -> dict[str, str]:
+    """The type of each value of a graph that is declared, or that inference has declared."""
+    found = {
+        value.name: kind
+        for value in (*graph.input, *graph.output, *graph.value_info)
+        if (kind := _type_name(value.type)) is not None
+    }
+    return found | {tensor.name: _element(tensor.data_type) for tensor in graph.initializer}
 
 
 def _type_name(kind: TypeProto) -> str | None:
@@ -184,7 +265,10 @@ def _wrapped(name: str) -> str:
 def _element(code: int) -> str:
     from onnx import TensorProto
 
-    return str(TensorProto.DataType.Name(code)).lower()
+    try:
+        return str(TensorProto.DataType.Name(code)).lower()
+    except ValueError:  # a number that stands for none
+        return f"type {code}"
 
 
 def _domain(domain: str) -> str:

@@ -33,7 +33,10 @@ _ALIASES = {
 """onnxruntime-gpu holds the CPU provider too, and gives it what its own lacks."""
 
 _ENDLESS = 1 << 31
-_FEW = 12
+_NAMED = re.compile(
+    r"(?P<name>[A-Za-z][\w-]*?)\s*(?P<sign>===?|[<>~!]=|[=<>@:-]|\s)\s*(?P<version>v?\d+(?:\.\d+)*)"
+)
+"""A name and a version as pip, npm, conda and people write them; ``NAME==VERSION`` alone is taken."""
 
 Basis = Literal["measured", "documented"]
 Version = tuple[int, ...]
@@ -122,9 +125,23 @@ def names() -> tuple[str, ...]:
 
 
 def known(name: str) -> str:
-    """The releases of a runtime's table in words: ``1.8 to 1.31``, or each where there are few."""
-    releases = _releases(name)
-    return ", ".join(releases) if len(releases) <= _FEW else f"{releases[0]} to {releases[-1]}"
+    """The releases of a runtime's table in words: ``1.8 to 1.31``, ``8.0, 8.2, 8.4 to 8.6``."""
+    told: list[str] = []
+    for run in _runs(_releases(name)):
+        told += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else run
+    return ", ".join(told)
+
+
+def _runs(releases: Sequence[str]) -> list[list[str]]:
+    """Releases of which each is the next minor one of the one before."""
+    runs: list[list[str]] = []
+    for release in releases:
+        *major, minor = _version(release)
+        if runs and _version(runs[-1][-1]) == (*major, minor - 1):
+            runs[-1].append(release)
+        else:
+            runs.append([release])
+    return runs
 
 
 def find(text: str) -> Runtime:
@@ -132,20 +149,25 @@ def find(text: str) -> Runtime:
 
     A patch release counts as its minor release. Where a version stands between or after those of the table, the newest
     one that is not newer stands for it, with a warning: later releases load what earlier ones did. Another major version
-    than any of the table promises nothing.
+    than any of the table promises nothing, and a major version alone is any of its releases.
 
     Raises:
         UnknownRuntime: The text has not that form, or the table lacks the name or the version.
     """
     written, equals, asked = (part.strip() for part in text.partition("=="))
+    otherwise = _NAMED.fullmatch(text.strip())
+    if otherwise and otherwise["sign"] == "==":
+        otherwise = None
+    if otherwise:
+        written, asked = otherwise["name"], otherwise["version"]
     name = _ALIASES.get(written.lower(), written.lower())
     if name not in names():
-        close = nearest(name, [*names(), *_ALIASES]) or ["onnxruntime"]
-        suggested = _ALIASES.get(close[0], close[0])
+        raise _unknown(written, name, asked)
+    if otherwise:
         raise UnknownRuntime(
-            f"mlconv has no table of a runtime `{written}`",
-            why=f"it has tables of {', '.join(f'{each} ({known(each)})' for each in names())}",
-            fix=f"--runtime {suggested}=={_fitting(suggested, asked)}",
+            f"--runtime {text}: it takes NAME==VERSION, one release",
+            why=f"the table of {name} holds {known(name)}",
+            fix=f"--runtime {name}=={_fitting(name, asked)}",
         )
     if not equals or not re.fullmatch(r"v?\d+(\.\d+)*", asked):
         told = f"`{asked}` is no version" if asked else "no version is given"
@@ -156,6 +178,33 @@ def find(text: str) -> Runtime:
         )
     release = _standing_for(name, asked.removeprefix("v"))
     return _runtime(name, asked, release)
+
+
+def _unknown(written: str, name: str, asked: str) -> UnknownRuntime:
+    close = nearest(name, [*names(), *_ALIASES]) if name else ["onnxruntime"]
+    suggested = _ALIASES.get(close[0], close[0]) if close else None
+    return UnknownRuntime(
+        f"mlconv has no table of a runtime `{written}`",
+        why=f"it has tables of {', '.join(f'{each} ({known(each)})' for each in names())}",
+        fix=f"--runtime {suggested}=={_fitting(suggested, asked)}"
+        if suggested
+        else f"leave --runtime out: nothing here tells what {written} loads, and --opset holds the model to an opset that it does",
+    )
+
+
+def kernels_of(name: str) -> str:
+    """The table whose operators a runtime's releases have: its own, or that of the runtime that it is built of."""
+    return str(_table(name).get("operators_of", name))
+
+
+def covers(releases: str, release: str, name: str) -> bool:
+    """Whether ``1.8-1.28`` or ``1.16,1.20`` holds a release; those are of the table ``name``."""
+    return _covers(releases, release, _releases(name))
+
+
+def span(text: str) -> tuple[int, int]:
+    """First and last of ``7-11``, ``13`` or ``19+``."""
+    return _span(text)
 
 
 def later(runtime: Runtime) -> tuple[str, ...]:
@@ -190,7 +239,8 @@ def _standing_for(name: str, asked: str) -> str:
     older = [release for release in releases if _version(release) <= version]
     if version in map(_version, releases):
         return next(release for release in releases if _version(release) == version)
-    if not older or _version(older[-1])[0] != version[0] or len(version) < len(_version(older[-1])):
+    majors = {_version(release)[0] for release in releases}
+    if not older or version[0] not in majors or len(version) < len(_version(older[-1])):
         raise UnknownRuntime(
             f"mlconv has no table of {name} {asked}",
             why=f"its table holds {known(name)}",
@@ -200,11 +250,15 @@ def _standing_for(name: str, asked: str) -> str:
 
 
 def _fitting(name: str, asked: str) -> str:
-    """A release of the table to suggest in place of another one: itself, else the nearest of its major version."""
+    """A release of the table to suggest in place of another one: itself, else the nearest; of a major version the newest."""
     releases = _releases(name)
+    asked = asked.removeprefix("v")
     if not re.fullmatch(r"\d+(\.\d+)*", asked):
         return releases[-1]
     version = _version(asked)
+    of_major = [release for release in releases if _version(release)[:1] == version]
+    if of_major:
+        return of_major[-1]
     if _version(releases[0]) > version:
         return releases[0]
     return next((release for release in reversed(releases) if _version(release) <= version), releases[-1])

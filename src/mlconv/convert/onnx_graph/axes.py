@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import BadInputOption
-from mlconv.tensors import InputOption, TensorSpec, show_shape, with_input_options
+from mlconv.tensors import InputOption, TensorSpec, show_shape, typed, with_input_options
 
 
 def with_inputs(model: ir.Model, specs: tuple[TensorSpec, ...], options: Sequence[InputOption]) -> ir.Model:
@@ -45,14 +45,14 @@ def _assert_possible(specs: Sequence[TensorSpec], wanted: Mapping[str, TensorSpe
         if asked.dtype != spec.dtype:
             raise BadInputOption(
                 f"`--input` gives `{spec.name}` the type {asked.dtype}, and the model takes {spec.dtype}",
-                fix=f"--input {spec.name}={show_shape(asked.shape)}",
+                fix=typed(spec.name, show_shape(asked.shape)),
             )
         for own, dim in zip(spec.shape or (), asked.shape or (), strict=False):
             if isinstance(own, int) and isinstance(dim, str):
                 raise BadInputOption(
                     f"`--input` makes an axis of `{spec.name}` dynamic that the model fixes to {own}",
                     why="sizes inside the graph follow from it, and onnxruntime does not run the source at another",
-                    fix=f"--input {spec.name}={show_shape(spec.shape)}, or export the source with a dynamic axis",
+                    fix=f"{typed(spec.name, show_shape(spec.shape))}, or export the source with a dynamic axis",
                 )
 
 
@@ -64,7 +64,7 @@ def _changes(value: ir.Value, spec: TensorSpec) -> dict[str, int | str]:
             if found.get(name, dim) != dim:
                 raise BadInputOption(
                     f"`--input` gives the axis `{name}` of `{value.name}` two sizes: {found[name]} and {dim}",
-                    fix=f"--input {value.name}={show_shape(spec.shape)} with one size for both",
+                    fix=f"{typed(str(value.name), show_shape(spec.shape))} with one size for both",
                 )
             found[name] = dim
     return found

@@ -9,6 +9,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import UnknownOutput, listed, nearest
+from mlconv.formats.refs import for_shell
 
 
 def cut(model: ir.Model, names: Sequence[str]) -> ir.Model:
@@ -33,7 +34,7 @@ def cut(model: ir.Model, names: Sequence[str]) -> ir.Model:
             close = nearest(name, [str(other) for other in values]) or known[:1]
             raise UnknownOutput(
                 f"the model has no value `{name}`; its outputs are {listed(known)}",
-                fix=f"--outputs {','.join(close[:1])}",
+                fix=f"--outputs {for_shell(','.join(close[:1]))}",
             )
     graph.outputs.clear()
     graph.outputs.extend(_as_output(values[name]) for name in names)

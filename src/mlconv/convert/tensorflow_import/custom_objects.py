@@ -18,6 +18,7 @@ from typing import Any
 
 from mlconv.errors import MissingFile, RefNotFound, UserCodeRaised, listed, nearest
 from mlconv.formats.keras_code import Named
+from mlconv.formats.refs import for_shell
 
 _LIBRARIES = (
     "keras",
@@ -64,6 +65,10 @@ class CustomObjects:
             if isinstance(value, type) and (owner := _keras_base(value)) is not None
         }  # fmt: skip
 
+    @property
+    def classes(self) -> tuple[type, ...]:
+        return tuple(value for value in self.by_name.values() if isinstance(value, type))
+
     def nearest(self, name: str) -> list[str]:
         return nearest(name, self.by_name)
 
@@ -96,7 +101,7 @@ def _assert_python(file: Path, told: str) -> None:
         raise MissingFile(
             f"no file `{told}` for --custom-objects",
             why=f"nearest in `{file.parent}`: {listed(close)}" if close else None,
-            fix=f"--custom-objects {file.parent / close[0]}" if close else "--custom-objects FILE.py, with the file that defines the layers",
+            fix=f"--custom-objects {for_shell(str(file.parent / close[0]))}" if close else "--custom-objects FILE.py, with the file that defines the layers",
         )  # fmt: skip
     if file.suffix != ".py":
         raise RefNotFound(
@@ -114,7 +119,7 @@ def _import(told: str, file: Path | None) -> ModuleType:
             raise RefNotFound(
                 f"there is no module `{told}` for --custom-objects",
                 why="it is looked for among installed packages, and then in the current folder",
-                fix=f"--custom-objects {file_beside}, if that is the file's path; or install the package",
+                fix=f"--custom-objects {for_shell(file_beside)}, if that is the file's path; or install the package",
             ) from error
         raise UserCodeRaised(
             f"importing `{told}` raised {type(error).__name__}", why=f"{_place(error, file)}{error}"[:1000] or None,

@@ -21,7 +21,7 @@ from mlconv.convert.tensorflow_import.signature import Port, finish, with_axes
 from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET, reason, translated, unsupported
 from mlconv.errors import BadInputOption, MlconvError, OpsetOutOfReach, ShapesNeeded, listed
 from mlconv.runners.tensorflow import tf_dtype
-from mlconv.tensors import TensorSpec, show_shape, with_input_options
+from mlconv.tensors import TensorSpec, show_shape, typed, with_input_options
 
 if TYPE_CHECKING:
     import onnx
@@ -162,7 +162,7 @@ def laid_over(ports: Sequence[Port], options: Options) -> tuple[Port, ...]:
         ):
             raise BadInputOption(
                 f"`--input` makes `{spec.name}` {spec.dtype}[{show_shape(spec.shape)}], and the model fixes it to {fixed.dtype}[{show_shape(fixed.shape)}]",
-                fix=f"--input {spec.name}={show_shape(fixed.shape)}, or export the source with dynamic axes",
+                fix=f"{typed(spec.name, show_shape(fixed.shape))}, or export the source with dynamic axes",
             )  # fmt: skip
     return tuple(Port(port.tensor, spec) for port, spec in zip(ports, specs, strict=True))
 
@@ -172,7 +172,7 @@ def _assert_ranked(ports: Iterable[Port]) -> None:
     for port in ports:
         if port.spec.shape is None:
             raise ShapesNeeded(f"the model does not tell how many axes `{port.spec.name}` has",
-                               fix=f"--input {port.spec.name}=1,224,224,3, with its own sizes or names of axes")  # fmt: skip
+                               fix=f"{typed(port.spec.name, '1,224,224,3')}, with its own sizes or names of axes")  # fmt: skip
 
 
 def _first_opset(options: Options) -> int:

@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlconv.convert.job import Options
-from mlconv.convert.tensorflow_import import custom_objects
+from mlconv.convert.tensorflow_import import custom_objects, keras_weights
 from mlconv.convert.tensorflow_import.custom_objects import CustomObjects
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (
@@ -26,6 +26,7 @@ from mlconv.errors import (
 )
 from mlconv.formats import ModelFile, keras_code, keras_file, mapped
 from mlconv.formats.keras_code import Named
+from mlconv.formats.refs import for_shell
 from mlconv.messages import Scene, keras_words, recognised
 from mlconv.runners.tensorflow import tensorflow
 
@@ -69,7 +70,7 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
         MissingPackage: Keras 2 wrote it, Keras 3 does not load it, and ``tf_keras`` is not installed.
         CustomObjectsNeeded: It uses classes or functions that neither Keras nor `--custom-objects` has.
         OtherKeras: Those of `--custom-objects` are of the other Keras.
-        SourceDoesNotRun: No Keras loads it.
+        SourceDoesNotRun: No Keras loads it, or a class of `--custom-objects` makes its weights in another order.
     """
     tensorflow()
     source = mapped.path_of(model)
@@ -80,11 +81,16 @@ def load(model: ModelFile, options: Options, scratch: Path) -> KerasModel:
     if is_keras_2 and options.custom_objects:
         # what `from tensorflow import keras` means in the user's file: the Keras that wrote the model
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1" if importlib.util.find_spec("tf_keras") else "0")
+    objects = custom_objects.import_objects(options.custom_objects)
     loading = _Loading(
-        model.ref, _under_own_suffix(source, scratch), content, custom_objects.import_objects(options.custom_objects),
+        model.ref, _under_own_suffix(source, scratch), content, objects,
         options.trust_model,
     )  # fmt: skip
-    return loading.by_keras_2_or_3() if is_keras_2 else loading.by_keras_3()
+    found = loading.by_keras_2_or_3() if is_keras_2 else loading.by_keras_3()
+    notes = keras_weights.assert_in_order(
+        found.model, loading.path, objects.classes, model.ref, options.custom_objects or ""
+    )
+    return replace(found, warnings=(*found.warnings, *notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +250,7 @@ class _Loading:
             f"`{self.ref}` uses {count} that Keras does not have: {shown}",
             why=f"a Keras file holds names and no code; the code was in {listed([str(module) for module in modules])}" if modules
             else "a Keras file holds names and no code",
-            fix=f"--custom-objects {self._guess(modules)}, with the code; or {_EXPORT}",
+            fix=f"--custom-objects {for_shell(self._guess(modules))}, with the code; or {_EXPORT}",
         )  # fmt: skip
 
     def _guess(self, modules: Sequence[str | None]) -> str:

@@ -12,7 +12,7 @@ from mlconv.convert.tensorflow_import.keras_files import KerasModel
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import ConverterFailed, ShapesNeeded
 from mlconv.runners.tensorflow import tf_dtype
-from mlconv.tensors import Dim, TensorSpec, show_shape, with_input_options
+from mlconv.tensors import Dim, TensorSpec, show_shape, typed, with_input_options
 
 _NO_INPUTS = ("training", "mask", "self", "args", "kwargs")
 
@@ -84,7 +84,7 @@ def _specs(
     unknown = [spec.name for spec in specs if spec.shape is None]
     if unknown:
         sizes = "batch,224,224,3" if len(known) == 1 else "batch,8"
-        line = " ".join(f"--input {name}={sizes}" for name in unknown)
+        line = " ".join(typed(name, sizes) for name in unknown)
         raise ShapesNeeded(
             f"`{model}` does not tell the shapes of its inputs: {', '.join(f'`{name}`' for name in unknown)}",
             why="it is a model of its author's own class, saved before it was built on inputs",

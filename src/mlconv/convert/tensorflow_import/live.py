@@ -1,4 +1,4 @@
-"""A Keras model of the caller's process as a source. It is read and called, and not changed."""
+"""A Keras model of the caller's process as a source. It is read and called; variables that this moves are put back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.live import Live
 from mlconv.convert.tensorflow_import.keras_files import KerasModel
-from mlconv.errors import BadUsage, ShapesNeeded, SourceDoesNotRun, listed
+from mlconv.errors import BadUsage, KeepsState, ShapesNeeded, SourceDoesNotRun, listed
 from mlconv.formats import ModelFile
 from mlconv.runners.base import Feeds, Runner
 from mlconv.runners.tensorflow import dtype_name
@@ -59,12 +59,17 @@ def take(model: Any, example: object, folder: Path) -> Live:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """See ``convert.live.Room``."""
+    """See ``convert.live.Room``.
+
+    Attributes:
+        held: The variables by identity, each with its value before anything ran.
+    """
 
     ref: str
     model: Any
     keras: Any
     example: object
+    held: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def convert(self, job: Job) -> Converted:
         from mlconv.convert.keras_to_onnx import convert_model
@@ -83,6 +88,40 @@ class _Room:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
+        """TensorFlow's state, and the model's variables.
+
+        Raises:
+            KeepsState: A run assigned to weights; the seeds of generators go back without a word.
+        """
+        known = {id(variable): (variable, np.array(variable.numpy())) for variable in _variables(self.model)}
+        self.held.update(known)
+        try:
+            with self._switches():
+                yield
+        except BaseException:
+            self._put_back()
+            raise
+        moved = self._put_back()
+        if moved:
+            raise KeepsState(
+                f"call assigns to {len(moved)} weights of the model: {listed(moved, 4)}",
+                why="an ONNX graph keeps nothing between two runs; the weights are as they were",
+                fix="let call take the state as an input and return it as an output; training=True in a layer's call keeps statistics",
+            )
+
+    def _put_back(self) -> list[str]:
+        """Assign what was held to the variables that moved; the names of those that are weights."""
+        weights = {id(weight) for weight in self.model.weights}
+        moved: list[str] = []
+        for key, (variable, value) in self.held.items():
+            if variable.numpy().tobytes() != value.tobytes():
+                variable.assign(value)
+                moved += [str(getattr(variable, "path", variable.name))] if key in weights else []
+        self.held.clear()
+        return moved
+
+    @contextlib.contextmanager
+    def _switches(self) -> Iterator[None]:
         loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl")]
         levels = [logger.level for logger in loggers]
         environment = {
@@ -114,6 +153,8 @@ class _Room:
             )
         else:
             model, arrays = _with_inputs(self.model, self.keras, self.example, options, self.ref)
+            for variable in _variables(self.model):  # those that building it made
+                self.held.setdefault(id(variable), (variable, np.array(variable.numpy())))
             loaded = KerasModel(model, self.keras)
             inputs, _ = signature(loaded)
         return loaded, {spec.name: _fitting(arrays[spec.name], spec) for spec in inputs if arrays}
@@ -156,6 +197,11 @@ def _keras_of(model: Any) -> Any:
         if keras is not None and isinstance(model, keras.Model):
             return keras
     raise AssertionError(type(model))  # ``convert.live.take`` has looked
+
+
+def _variables(model: Any) -> list[Any]:
+    """Weights and the seeds of generators; a model that was never built has none yet."""
+    return list({id(variable): variable for variable in (*model.weights, *model.variables)}.values())
 
 
 def _name(model: Any) -> str:

@@ -13,6 +13,7 @@ from mlconv.convert.job import Job
 from mlconv.convert.onnx_graph.versions import with_opset
 from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET
 from mlconv.errors import UnknownOutput, listed, nearest
+from mlconv.formats.refs import for_shell
 from mlconv.tensors import Dim, TensorSpec
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def chosen(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:
 def unknown_output(name: str, names: Sequence[str]) -> UnknownOutput:
     close = nearest(name, names) or list(names)[:1]
     return UnknownOutput(f"the model has no output `{name}`", why=f"it has {listed(names)}" if names else None,
-                         fix=f"--outputs {close[0]}" if close else "leave --outputs out")  # fmt: skip
+                         fix=f"--outputs {for_shell(close[0])}" if close else "leave --outputs out")  # fmt: skip
 
 
 # ------------------------------------------------------------------ the signature, laid over the graph

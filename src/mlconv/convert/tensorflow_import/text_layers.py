@@ -26,7 +26,7 @@ def explained(keras: KerasModel, ref: str, error: UnsupportedOperator) -> Unsupp
 
 
 def _reading_text(model: Any) -> Iterator[Any]:
-    """The layers of a Functional model that take text and give numbers, and those that hash."""
+    """The layers of a Functional or Sequential model that take text and give numbers, and those that hash."""
     for layer in model.layers:
         try:
             inputs, output = layer.input, layer.output
@@ -44,16 +44,30 @@ def _reading_text(model: Any) -> Iterator[Any]:
 
 def _cut(keras: KerasModel, ref: str, layers: list[Any]) -> str:
     """Python that saves the model behind these layers; inputs that are no text stay."""
-    kept = [tensor.name.split(":")[0] for tensor in keras.model.inputs if "string" not in str(tensor.dtype)]
+    sequential = type(keras.model).__name__ == "Sequential"
+    made = _sequence_behind(keras.model, layers[-1]) if sequential else _graph_behind(keras.model, layers)
+    module = "tf_keras as keras" if keras.is_keras_2 else "keras"
+    program = f"import {module}; m = keras.models.load_model({ref!r}); {made}.save('behind.keras')"
+    names = listed([layer.name for layer in layers])
+    quoted = shlex.quote(program) if '"' in program or "$" in program else f'"{program}"'
+    return f"python -c {quoted} saves what is behind {names}; then mlconv onnx behind.keras"
+
+
+def _sequence_behind(model: Any, last: Any) -> str:
+    """The rest of a Sequential model, which calls its layers again whenever it is built: their outputs lead nowhere."""
+    output = last.output
+    dtype = getattr(output.dtype, "name", output.dtype)
+    shape = f"{tuple(output.shape[1:])}, dtype={dtype!r}"
+    return f"keras.Sequential([keras.Input({shape}), *m.layers[{model.layers.index(last) + 1}:]])"
+
+
+def _graph_behind(model: Any, layers: list[Any]) -> str:
+    kept = [tensor.name.split(":")[0] for tensor in model.inputs if "string" not in str(tensor.dtype)]
     hashed = {name for layer in layers for name in _names(layer.input)}
     parts = [f"m.get_layer({layer.name!r}).output" for layer in layers]
     parts += [f"m.get_layer({name!r}).output" for name in kept if name not in hashed]
     start = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
-    module = "tf_keras as keras" if keras.is_keras_2 else "keras"
-    program = f"import {module}; m = keras.models.load_model({ref!r}); keras.Model({start}, m.output).save('behind.keras')"
-    names = listed([layer.name for layer in layers])
-    quoted = shlex.quote(program) if '"' in program or "$" in program else f'"{program}"'
-    return f"python -c {quoted} saves what is behind {names}; then mlconv onnx behind.keras"
+    return f"keras.Model({start}, m.output)"
 
 
 def _names(tensors: Any) -> list[str]:

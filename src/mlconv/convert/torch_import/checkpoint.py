@@ -23,16 +23,23 @@ from mlconv.errors import (
     SourceDoesNotRun,
     UntrustedPickle,
     WeightsMismatch,
+    counted,
     listed,
 )
 from mlconv.formats import archive, mapped, safetensors_file, torch_archive, torch_checkpoint, torch_storages
 from mlconv.formats import weights as weights_file
+from mlconv.formats.pickle_reader import Mapping as Read
 from mlconv.formats.pickle_reader import Tensor
-from mlconv.formats.torch_checkpoint import Checkpoint
+from mlconv.formats.refs import for_shell
+from mlconv.formats.torch_checkpoint import Checkpoint, StateDict
 from mlconv.messages import Scene, recognised
 from mlconv.messages.python_words import PYTHON
 
-State: TypeAlias = "dict[str, torch.Tensor]"
+State: TypeAlias = "dict[str, torch.Tensor] | StateDict[torch.Tensor]"
+
+
+_NESTED = 3
+"""How deep in a file a state dict is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +52,15 @@ class Weights:
         under: The keys that lead to them; empty where the file is the state dict.
         rivals: Other state dicts of the same network in the file (averaged weights), by key.
         notes: What users should know, one sentence each.
+        unread: Names of extra state (``get_extra_state``) that only loading the file would give.
     """
 
     name: str
     tensors: State
     under: tuple[str, ...] = ()
-    rivals: dict[str, State] = field(default_factory=dict)
+    rivals: Mapping[str, State] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 def read_weights(path: Path, *, trusted: bool = False) -> Weights:
@@ -68,13 +77,11 @@ def read_weights(path: Path, *, trusted: bool = False) -> Weights:
         raise MissingFile(f"no file `{path}`", fix="name an existing file of weights")
     head = bytes(mapped.read_only(path)[:64])
     if weights_file.is_index(head):
-        shards = [read_weights(shard, trusted=trusted) for shard in weights_file.shards(path)]
-        tensors = {name: tensor for shard in shards for name, tensor in shard.tensors.items()}
-        return Weights(
-            path.name, tensors, notes=tuple(dict.fromkeys(note for shard in shards for note in shard.notes))
+        return _of_shards(
+            path, {shard: read_weights(shard, trusted=trusted) for shard in weights_file.shards(path)}
         )
     if safetensors_file.is_safetensors(head):
-        return Weights(path.name, _read_safetensors(path))
+        return Weights(path.name, _read_safetensors(path).tensors)
     return _read_pickle(path, trusted=trusted)
 
 
@@ -109,7 +116,7 @@ def unpickled(path: Path, ref: str) -> object:
 def _unknown_class(path: Path, ref: str, error: Exception) -> SourceDoesNotRun:
     what, without = f"`{ref}` needs a class that cannot be imported", ""
     if weights_file.is_readable(path):
-        without = f"; or, without loading it: mlconv onnx FILE.py:NAME --weights {ref}, where NAME builds the same network"
+        without = f"; or, without loading it: mlconv onnx FILE.py:NAME --weights {for_shell(ref)}, where NAME builds the same network"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return SourceDoesNotRun(
             what,
@@ -130,17 +137,51 @@ def _unknown_class(path: Path, ref: str, error: Exception) -> SourceDoesNotRun:
 # ------------------------------------------------------------------ files
 
 
-def _read_safetensors(path: Path) -> State:
+def _of_shards(path: Path, shards: Mapping[Path, Weights]) -> Weights:
+    """The tensors that an index names, each out of the shard that it names for it."""
+    held = {shard: {**weights.tensors, **extra_of(weights.tensors)} for shard, weights in shards.items()}
+    taken = weights_file.by_index(path, held)
+    left = sum(len(names.keys() - taken.keys()) for names in held.values())
+    versions: dict[str, Any] = {}
+    for weights in shards.values():
+        versions |= versions_of(weights.tensors) or {}
+    state = torch_checkpoint.find_state(Read({**taken}), torch.Tensor)
+    tensors = StateDict(
+        state.tensors if state else {}, versions or None, state.tensors.extra if state else None
+    )
+    notes = [note for weights in shards.values() for note in weights.notes]
+    if left:
+        notes.append(
+            f"{counted(left, 'tensor')} of the shards of {path.name} {'was' if left == 1 else 'were'} left out: the index does not name them"
+        )
+    unread = frozenset[str]().union(*(weights.unread for weights in shards.values()))
+    return Weights(
+        path.name, tensors, notes=tuple(dict.fromkeys(notes)), unread=unread & tensors.extra.keys()
+    )
+
+
+def extra_of(state: State) -> dict[str, Any]:
+    """What modules added to a state dict by ``get_extra_state``."""
+    return state.extra if isinstance(state, StateDict) else {}
+
+
+def versions_of(state: State) -> dict[Any, Any] | None:
+    """What torch tells each module of a state dict, by the module's path; None where nothing was kept."""
+    return state.versions if isinstance(state, StateDict) else None
+
+
+def _read_safetensors(path: Path) -> Checkpoint[torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     safetensors_file.read_header(path)
     try:
-        return load_file(path)
+        state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise Corrupt(
             f"`{path.name}` is no sound safetensors file", why=str(error), fix="fetch or save it again"
         ) from error
+    return torch_checkpoint.find_state(state, torch.Tensor) or Checkpoint(StateDict(state))
 
 
 def _read_pickle(path: Path, *, trusted: bool) -> Weights:
@@ -152,7 +193,7 @@ def _read_pickle(path: Path, *, trusted: bool) -> Weights:
         raise
     except Exception as error:  # any kind, by where the file is broken or unsafe
         found = _without_loading(path)
-        if found is not None:
+        if found is not None and not (trusted and found.unread):
             return found
         if not trusted:
             raise _refused(path, error) from error
@@ -177,14 +218,44 @@ def _without_loading(path: Path) -> Weights | None:
     if found.is_plain or checkpoint is None:
         return None
     every = [checkpoint.tensors, *checkpoint.rivals.values()]
-    storages = torch_storages.read_storages(path, [tensor for state in every for tensor in state.values()])
+    storages = torch_storages.read_storages(
+        path,
+        [
+            item
+            for state in every
+            for item in (*state.values(), *state.extra.values())
+            if isinstance(item, Tensor) and _is_data(item)
+        ],
+    )
     rivals = {key: _built(state, storages) for key, state in checkpoint.rivals.items()}
-    return Weights(path.name, _built(checkpoint.tensors, storages), checkpoint.under, rivals)
+    unread = frozenset(name for state in every for name, value in state.extra.items() if not _is_data(value))
+    return Weights(path.name, _built(checkpoint.tensors, storages), checkpoint.under, rivals, unread=unread)
 
 
-def _built(state: Mapping[str, Tensor], storages: Mapping[str, bytearray]) -> State:
+def _built(state: StateDict[Tensor], storages: Mapping[str, bytearray]) -> State:
     """Tensors on the storages that they name; those that share one (tied weights) share it again."""
-    return {name: _tensor(tensor, storages) for name, tensor in state.items()}
+    extra = {
+        name: _tensor(value, storages) if isinstance(value, Tensor) and _is_data(value) else value
+        for name, value in state.extra.items()
+    }
+    versions = state.versions if _is_data(state.versions) else None
+    return StateDict({name: _tensor(tensor, storages) for name, tensor in state.items()}, versions, extra)
+
+
+def _is_data(value: object) -> bool:
+    """Whether loading would give this very value. A list may have been a set, and only tensors by themselves are built."""
+    if isinstance(value, Tensor):
+        return torch_checkpoint.is_readable({"": value})
+    waiting, seen = [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (dict, tuple)):
+            if id(item) not in seen:
+                seen.add(id(item))
+                waiting += (*item.keys(), *item.values()) if isinstance(item, dict) else item
+        elif not isinstance(item, (str, int, float, bytes, type(None))):
+            return False
+    return True
 
 
 def _tensor(tensor: Tensor, storages: Mapping[str, bytearray]) -> torch.Tensor:
@@ -194,7 +265,10 @@ def _tensor(tensor: Tensor, storages: Mapping[str, bytearray]) -> torch.Tensor:
         return torch.empty(tensor.shape, dtype=dtype)
     size = torch.empty(0, dtype=dtype).element_size()
     flat = torch.frombuffer(content, dtype=dtype, count=len(content) // size)
-    return flat.as_strided(tensor.shape, tensor.strides, tensor.offset)
+    made = flat.as_strided(tensor.shape, tensor.strides, tensor.offset)
+    if tensor.is_conjugate:
+        made = made.conj().resolve_conj()
+    return -made if tensor.is_negative else made
 
 
 def _refused(path: Path, error: Exception) -> MlconvError:
@@ -242,7 +316,7 @@ def _weights(value: object, path: Path) -> Weights:
     Raises:
         WeightsMismatch: There is none, or it is empty.
     """
-    plain = _plain(value, depth=2)
+    plain = _plain(value, depth=_NESTED)
     found: Checkpoint[torch.Tensor] | None = torch_checkpoint.find_state(plain, torch.Tensor)
     if found is None or not found.tensors:
         raise _no_state(value, plain, path, is_empty=found is not None)
@@ -250,7 +324,7 @@ def _weights(value: object, path: Path) -> Weights:
 
 
 def _no_state(value: object, plain: object, path: Path, *, is_empty: bool) -> WeightsMismatch:
-    keys = [str(key) for key in plain] if isinstance(plain, dict) else []
+    keys = torch_checkpoint.key_names(plain) if isinstance(plain, dict) else []
     if keys == ["state", "param_groups"]:
         why = "it is the state of an optimizer, which belongs to a training and not to a model"
     elif is_empty:
@@ -267,10 +341,18 @@ def _no_state(value: object, plain: object, path: Path, *, is_empty: bool) -> We
 def _plain(value: object, depth: int) -> object:
     """Modules, which only trusted pickles hold, as their state dicts."""
     if isinstance(value, torch.nn.Module):
-        return dict(value.state_dict())
-    if isinstance(value, Mapping) and depth:
-        return {key: _plain(item, depth - 1) for key, item in value.items()}
+        value = value.state_dict()
+    if isinstance(value, Mapping) and depth >= 0:
+        found = Read(
+            {key: item if _is_extra(key) else _plain(item, depth - 1) for key, item in value.items()}
+        )
+        found.versions = getattr(value, "_metadata", None)
+        return found
     return value
+
+
+def _is_extra(key: object) -> bool:
+    return isinstance(key, str) and key.rpartition(".")[2] == torch_checkpoint.EXTRA
 
 
 def _first_line(error: BaseException) -> str:

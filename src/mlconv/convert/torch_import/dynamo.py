@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
+from mlconv.checks.samples import static_shape
 from mlconv.convert.torch_import import failures as torch_failures
 from mlconv.convert.torch_import.inputs import examples
-from mlconv.convert.torch_import.reference import Reference, agrees, probe_at, probes, run
+from mlconv.convert.torch_import.reference import Reference, agrees, probe_at, probes, probes_at, run
 from mlconv.convert.torch_import.source import Source
 from mlconv.errors import ConverterFailed
-from mlconv.tensors import typed
+from mlconv.tensors import Axis, typed, with_ties
 
 NAME = "torch dynamo exporter"
 LEAST, GREATEST = 18, 25
@@ -27,6 +29,9 @@ _LARGER, _NUMBERS = 66, 1 << 24
 """Sizes of larger examples begin here: five strides of 2 leave more than one pixel. And how many numbers they may have."""
 _COUNTED = 64
 """So many sizes below a range are run one by one."""
+
+_GUARDED, _GUARDED_RUNS = 1024, 8
+"""So many sizes of an axis are held against torch's guards, and of those that fail them so many are run, twice."""
 
 
 def export(source: Source, reference: Reference, opset: int, seed: int = 0) -> ir.Model:
@@ -63,7 +68,7 @@ def capture(source: Source, reference: Reference, seed: int = 0) -> torch.export
     if source.program is not None and not source.fixed and _is_plain(source.program, reference):
         return source.program
     try:
-        return _trace(reference, _dims(source))
+        program = _trace(reference, _dims(source))
     except Exception as error:  # torch.export raises many kinds, the user's own among them
         specialized = torch_failures.specialized_axes(error)
         if specialized:
@@ -73,7 +78,9 @@ def capture(source: Source, reference: Reference, seed: int = 0) -> torch.export
             raise torch_failures.data_dependent(torch_failures.source_line(error)) from error
         if "Constraints violated" not in str(error):
             raise torch_failures.exporter_failed(error, "torch.export") from error
-    return _trace_with_inferred_ranges(source, reference, seed)
+        return _trace_with_inferred_ranges(source, reference, seed)
+    _hold_sizes(program, source, reference, seed, ranged=True)
+    return program
 
 
 def _is_plain(program: torch.export.ExportedProgram, reference: Reference) -> bool:
@@ -249,13 +256,55 @@ def _same_below(
 
 
 def _hold_sizes(
-    program: torch.export.ExportedProgram, source: Source, reference: Reference, seed: int
-) -> None:
-    """Conditions such as ``size % 2 == 0`` have no range: run program and module at other sizes."""
+    program: torch.export.ExportedProgram, source: Source, reference: Reference, seed: int, *, ranged: bool = False
+) -> None:  # fmt: skip
+    """Conditions such as ``size % 2 == 0`` and ``size == 23`` have no range: run program and module at other sizes.
+
+    Args:
+        ranged: Of the axes that have no range only at sizes that torch's own guards name.
+    """
     module = program.module(check_guards=False)
-    for probe in probes(source, reference, seed):
+    guarded = (
+        probe
+        for axis in source.axes.values()
+        for probe in probes_at(
+            source, reference, axis.name, _outside_guards(program, source, reference, axis), seed
+        )
+    )
+    for probe in itertools.chain(guarded, probes(source, reference, seed, ranged=ranged)):
         if not agrees(module, probe.inputs, probe.outputs):
             raise torch_failures.branch_on_size(probe.axis, probe.size, reference.sizes[probe.axis])
+
+
+def _outside_guards(
+    program: torch.export.ExportedProgram, source: Source, reference: Reference, axis: Axis
+) -> list[int]:
+    """Sizes of an axis for which torch does not vouch: some that fail its guards, the first, the last and between.
+
+    Many guards are harmless (a view that would be a copy), so whether the program is wrong there is seen by running it.
+    The guards are run on tensors without memory. Where torch keeps them is not public: moved, none are found.
+    """
+    guards = getattr(program.module(), "_guards_fn", None)
+    if guards is None or axis.tie is not None or axis.choices:
+        return []
+    start = -(-max(axis.low, _HABIT) // axis.step) * axis.step
+    stop = axis.high if axis.high is not None else start + _GUARDED * axis.step
+    failed = []
+    for size in range(start, stop + 1, axis.step)[:_GUARDED]:
+        sizes = with_ties({**reference.sizes, axis.name: size}, source.axes)
+        shapes = [static_shape(spec, sizes) for spec in reference.runner.inputs]
+        tensors = [
+            torch.zeros((), dtype=tensor.dtype).expand(shape)
+            for tensor, shape in zip(reference.inputs, shapes, strict=True)
+        ]
+        try:
+            guards(*tensors)
+        except AssertionError:
+            failed.append(size)
+        except Exception:  # torch has moved them, or they ask for more than sizes
+            return []
+    share = max(len(failed) // _GUARDED_RUNS, 1)
+    return list(dict.fromkeys([*failed[:_GUARDED_RUNS], *failed[::share][:_GUARDED_RUNS], *failed[-1:]]))
 
 
 def _input_within(source: Source, narrowed: dict[str, tuple[int, int | None]]) -> str:

@@ -25,7 +25,7 @@ from mlconv.errors import (
     listed,
 )
 from mlconv.messages import Scene, recognised, torch_words
-from mlconv.tensors import TensorSpec, show_shape
+from mlconv.tensors import TensorSpec, show_shape, typed
 
 _LIBRARIES = (
     str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib")),
@@ -75,7 +75,7 @@ def user_raised(
     if _INTEGERS.search(str(error)) and floats:
         return BadInputOption(
             "forward takes integers where `--input` gives float32", why=told,
-            fix=" ".join(f"--input {spec.name}={show_shape(spec.shape)}:int64" for spec in floats[:1]),
+            fix=" ".join(typed(spec.name, f"{show_shape(spec.shape)}:int64") for spec in floats[:1]),
         )  # fmt: skip
     return UserCodeRaised(
         f"forward raises on {scene.given}", why=told + (f" (at {place})" if place else ""),
@@ -106,8 +106,7 @@ def inputs_that_run(
 def _input_options(found: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> str:
     """The `--input` options that make the given inputs the found ones."""
     return " ".join(
-        f"--input {spec.name}={show_shape(spec.shape)}"
-        + (f":{spec.dtype}" if spec.dtype != old.dtype else "")
+        typed(spec.name, show_shape(spec.shape) + (f":{spec.dtype}" if spec.dtype != old.dtype else ""))
         for spec, old in zip(found, given, strict=True)
         if spec != old
     )

@@ -18,7 +18,10 @@ import torch
 from mlconv.checks.samples import draw
 from mlconv.errors import BadInputOption, ShapesNeeded, UnknownInput
 from mlconv.runners.torch_eager import Pack, to_torch
-from mlconv.tensors import Axis, InputOption, TensorSpec, one_too_many, with_input_options, with_ties
+from mlconv.tensors import Axis, InputOption, TensorSpec, one_too_many, typed, with_input_options, with_ties
+
+_DATA_NAMES = frozenset({"x", "input", "inputs", "image", "images", "img", "pixel_values"})
+"""What parameters are called that the first layer reads; a mask or a scale has another shape."""
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """Where a tensor goes: a position or a keyword, then keys and indices into what stands there."""
@@ -80,7 +83,10 @@ def signature(
     }
     missing = [p.name for p in parameters.named if p.required and p.name not in covered]
     if missing or not placed:
-        raise _shapes_needed(module, parameters, missing, ref)
+        given = [
+            text for option, (name, _) in zip(options, placed, strict=True) for text in _retyped(option, name)
+        ]
+        raise _shapes_needed(module, parameters, missing, ref, given)
     order = {name: number for number, name in enumerate(parameters.names)}
     told = [replace(option, name=name) for option, (name, _) in zip(options, placed, strict=True)]
     by_parameter = sorted(
@@ -137,7 +143,9 @@ def _named(option: InputOption, asked: str, parameters: Parameters, extra: Itera
 def _assert_apart(placed: Sequence[tuple[str, Path]]) -> None:
     for number, (name, path) in enumerate(placed):
         if path in [other for _, other in placed[:number]]:
-            raise BadInputOption(f"two `--input` mean the parameter `{name}`", fix=f"--input {name}=... once")
+            raise BadInputOption(
+                f"two `--input` mean the parameter `{name}`", fix=f"{typed(name, '...')} once"
+            )
 
 
 def _positional(parameters: Parameters, position: int) -> str:
@@ -186,14 +194,19 @@ def _sequences(value: Any) -> Any:
 
 
 def _shapes_needed(
-    module: torch.nn.Module, parameters: Parameters, missing: Sequence[str], ref: str
+    module: torch.nn.Module, parameters: Parameters, missing: Sequence[str], ref: str, given: Sequence[str]
 ) -> ShapesNeeded:
     wanted = missing or parameters.names[:1] or [f"{parameters.args or parameters.kwargs or 'input'}"]
-    guess = _guess(module) if len(wanted) == 1 else None
-    shown = " ".join(f"--input {name}={guess or 'DIM,DIM,...'}" for name in wanted)
+    alone = len(wanted) == 1 and not given
+    first = wanted[0] if alone else next((name for name in wanted if name in _DATA_NAMES), None)
+    guess = _guess(module) if first else None
+    asked = [typed(name, (guess if name == first else None) or "DIM,DIM,...") for name in wanted]
+    shown = " ".join([*given, *asked])
     taken = ", ".join(f"`{p.name}`" + ("" if p.required else " (has a default)") for p in parameters.named)
     rest = (
-        "" if guess else "   (DIM: a size, or the name of a dynamic axis such as batch; integers: add :int64)"
+        ""
+        if guess and len(wanted) == 1
+        else "   (DIM: a size, or the name of a dynamic axis such as batch; integers: add :int64)"
     )
     which = ", ".join(f"`{name}`" for name in wanted)
     return ShapesNeeded(
@@ -201,6 +214,14 @@ def _shapes_needed(
         why=f"forward takes {taken}" if taken else "forward names no parameter",
         fix=shown + rest,
     )
+
+
+def _retyped(option: InputOption, name: str) -> list[str]:
+    """An option that was given, as it is typed: each of its shapes where it has several."""
+    if not option.shapes:
+        return [typed(name, option.show())]
+    each = [replace(option, dims=shape, shapes=()) for shape in option.shapes]
+    return [typed(name, one.show()) for one in each]
 
 
 def _guess(module: torch.nn.Module) -> str | None:

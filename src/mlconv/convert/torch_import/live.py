@@ -1,7 +1,8 @@
 """A module of the caller's process as a source: a copy of it in eval mode, and its inputs as the example tells them.
 
-The module itself is never touched. The copy shares its parameters and has buffers of its own, so that it costs no
-memory to speak of and whatever `forward` or an exporter writes is written to the copy.
+The copy has parameters and buffers of its own, so that whatever `forward`, `eval` or an exporter writes is written to
+the copy; where memory is short it shares the parameters. The module itself answers once, as its copy must: what a copy
+cannot carry over (closures over the module, state, methods of its own for copying) shows there. It is put back as it was.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import contextlib
 import copy
 import enum
 import hashlib
+import itertools
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,13 @@ from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.live import Live
 from mlconv.convert.torch_import import inputs as torch_inputs
 from mlconv.convert.torch_import.inputs import Parameters, parameters_of
-from mlconv.convert.torch_import.reference import reference
+from mlconv.convert.torch_import.reference import close, reference, tries
 from mlconv.convert.torch_import.source import Source
+from mlconv.convert.torch_import.state import Held, same_draws, told
 from mlconv.errors import (
     BadInputOption,
     BadUsage,
+    KeepsState,
     ShapesNeeded,
     SourceDoesNotRun,
     UnknownInput,
@@ -40,7 +44,7 @@ from mlconv.errors import (
 )
 from mlconv.formats import ModelFile
 from mlconv.runners.base import Feeds, Runner
-from mlconv.runners.torch_eager import Pack, dtype_name, to_numpy
+from mlconv.runners.torch_eager import Flat, Pack, dtype_name, leaves, to_numpy
 from mlconv.tensors import TensorSpec, axes_of, with_input_options
 
 _OURS = re.compile(r"(torch|onnxscript|onnx_ir)(\.|$)")
@@ -62,9 +66,15 @@ def take(module: torch.nn.Module, example: object, folder: Path) -> Live:  # noq
     name = _name(inner)
     ref = f"<{name}>"
     notes: list[str] = []
+    roomy = _has_memory_for(2 * sum(_size(tensor) for _, tensor in _tensors(inner)))
     with warnings.catch_warnings(action="ignore"), torch.inference_mode(False):  # torch's own about copies
-        copied, widened = _copied(inner, notes)
-    room = _Room(ref, copied, example, tuple(notes), widened)
+        copied, widened = _copied(inner, notes, shared=not roomy)
+    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    if cast is not None:
+        notes.append(
+            f"autocast to {dtype_name(cast)} is on: it is no part of the artifact, which computes as without it"
+        )
+    room = _Room(ref, copied, example, tuple(notes), widened, inner, cast, roomy, _trains(inner) is not None)
     return Live(ModelFile(ref, None, "torch-module"), name, _identity(inner), _digest(inner), room)
 
 
@@ -82,7 +92,7 @@ def save(program: torch.export.ExportedProgram, example: object, folder: Path) -
     return Live(ModelFile("<ExportedProgram>", path, "torch-export"), "program", identity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Room:
     """See ``convert.live.Room``.
 
@@ -90,6 +100,11 @@ class _Room:
         module: The copy.
         notes: What its making has to tell.
         widened: Whether it was in half precision.
+        own: The caller's module.
+        cast: What the caller's autocast casts to; None where it is off.
+        roomy: Whether there is memory for parameters of the copy's own, and for those to put back.
+        told: Whether the notes tell that it is in training mode.
+        asked: Whether the caller's module has answered.
     """
 
     ref: str
@@ -97,6 +112,11 @@ class _Room:
     example: object
     notes: tuple[str, ...]
     widened: bool
+    own: torch.nn.Module
+    cast: torch.dtype | None
+    roomy: bool
+    told: bool
+    asked: bool = field(default=False)
 
     def convert(self, job: Job) -> Converted:
         source, feeds = self._source(job.options)
@@ -104,16 +124,43 @@ class _Room:
             converted = torch_to_onnx.convert_source(
                 source, job, job.options.opset or torch_to_onnx.DEFAULT_OPSET
             )
+            converted.warnings += self._asked_without_example(source, job.options)
         converted.example = dict(feeds)
         return converted
 
     def runner(self, options: Options) -> tuple[Runner, Feeds]:
         source, feeds = self._source(options)
         with warnings.catch_warnings(action="ignore"):
-            return reference(source, options).runner, feeds
+            runner = reference(source, options).runner
+            self._asked_without_example(source, options)
+            return runner, feeds
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
+        """The framework's state and the module; its tensors are looked at too.
+
+        Raises:
+            KeepsState: They were written to, by a closure or a shared attribute that reaches the module.
+        """
+        held = Held(self.own, whole=self.roomy)
+        try:
+            with self._switches():
+                yield
+        except BaseException:
+            held.rewind()
+            raise
+        moved = told(held.moved("parameter", "buffer", "attribute"))
+        lost = held.rewind()
+        if moved:
+            raise KeepsState(
+                f"converting a copy of the module wrote to the module itself: {listed(moved, 4)}",
+                why="there is too little memory to put them back: load its weights again" if lost
+                else "a closure, a hook or a shared attribute of the copy reaches it; it is as it was",
+                fix="let forward use nothing but `self`: a patched forward or a hook that holds the module is not copied with it",
+            )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _switches(self) -> Iterator[None]:
         fused = torch.backends.mha.get_fastpath_enabled()
         loggers = [
             logging.getLogger(name)
@@ -155,9 +202,13 @@ class _Room:
             )
             inputs, pack = with_input_options(specs, options.input), bound.pack
             tensors = tuple(
-                tensor.to(getattr(torch, spec.dtype)) for spec, tensor in zip(inputs, own, strict=True)
+                tensor.as_subclass(torch.Tensor).to(getattr(torch, spec.dtype))
+                for spec, tensor in zip(inputs, own, strict=True)
             )
             _assert_one_size_an_axis(inputs, tensors)
+            given = bound.tensors if self.widened else _as(bound.tensors, tensors)
+            notes += self._assert_answers_alike(pack, given, tensors, options.seed)
+        self.module = _in_eval(self.module)
         feeds = {spec.name: to_numpy(tensor) for spec, tensor in zip(inputs, tensors, strict=False)}
         source = Source(
             self.module,
@@ -171,18 +222,205 @@ class _Room:
         )
         return source, feeds
 
+    def _asked_without_example(self, source: Source, options: Options) -> list[str]:
+        """Both answers on drawn inputs, where there was no example to ask on."""
+        if self.asked:
+            return []
+        flat = Flat(self.module, source.pack)
+        for _, inputs in itertools.islice(tries(source, options.seed), 8):
+            with (
+                contextlib.suppress(Exception),
+                torch.inference_mode(),
+            ):  # the user's forward: at the next size
+                flat.found(*(tensor.clone() for tensor in inputs))
+                break
+        else:
+            return []
+        given = tuple(t.to(self._narrow()) if t.is_floating_point() and self.widened else t for t in inputs)
+        return self._assert_answers_alike(source.pack, given, inputs, options.seed)
+
+    def _narrow(self) -> torch.dtype:
+        return next(tensor.dtype for _, tensor in _tensors(self.own) if tensor.dtype in _HALF)
+
+    def _assert_answers_alike(
+        self, pack: Pack, given: tuple[torch.Tensor, ...], inputs: tuple[torch.Tensor, ...], seed: int
+    ) -> list[str]:
+        """The caller's module answers once, then its copy; both are as they were afterwards.
+
+        Returns:
+            What is to be told where the module itself does not run here.
+
+        Raises:
+            CopyDiffers: The copy is another network.
+            KeepsState: The answer moved parameters of the caller's that cannot be put back.
+        """
+        if self.asked:
+            return []
+        self.asked = True
+        held = Held(self.own, whole=self.roomy)
+        modes = [(part, part.training) for part in self.own.modules()]
+        place = next((tensor.device for _, tensor in _tensors(self.own)), torch.device("cpu"))
+        failed: Exception | None = None
+        wanted: dict[str, object] = {}
+        standing: dict[str, object] | None = None
+        with warnings.catch_warnings(action="ignore"), torch.inference_mode(False):
+            try:
+                args, kwargs = pack([tensor.detach().clone().to(place) for tensor in given])
+                with _autocast(self.cast, place), torch.no_grad(), _uncompiled():
+                    if not self.told and any(mode for _, mode in modes):
+                        with (
+                            contextlib.suppress(Exception),
+                            same_draws(seed),
+                        ):  # batch norm of one sample raises
+                            standing = _answers(self.own, *copy.deepcopy((args, kwargs)))
+                        held.rewind()
+                    with same_draws(seed):
+                        wanted = _answers(_in_eval(self.own), args, kwargs)
+            except Exception as error:  # the user's forward may raise anything
+                failed = error
+            finally:
+                for part, mode in modes:
+                    part.training = mode
+                lost = held.rewind()
+        if lost:
+            raise KeepsState(
+                f"one run of the module in eval mode wrote to its parameters: {listed(told(lost), 4)}",
+                why="there is too little memory to keep a copy of them; load its weights again",
+                fix="bring the module into eval mode first, or convert where more memory is free",
+            )
+        self.module = _in_eval(self.module)
+        of_copy = Held(self.module, whole=self.roomy)
+        try:
+            with warnings.catch_warnings(action="ignore"), torch.inference_mode(), same_draws(seed):
+                args, kwargs = pack([tensor.clone() for tensor in inputs])
+                found = _answers(self.module, args, kwargs)
+        except Exception:  # told where the copy is run as the source
+            return []
+        finally:
+            of_copy.rewind()
+        if failed is not None and (self.widened or self.cast or place.type != "cpu"):
+            return [
+                f"the module itself did not answer ({_first_words(failed)}): the reference is its copy in float32"
+            ]
+        if failed is not None:
+            raise _copy_differs(self.ref, f"it raises {_first_words(failed)}, and its copy does not")
+        loose = self.widened or self.cast is not None or place.type != "cpu"
+        differing = [name for name in wanted if not _agree(wanted[name], found.get(name), loose=loose)]
+        if wanted.keys() != found.keys() or differing:
+            names = listed(differing or sorted(wanted.keys() ^ found.keys()), 4)
+            raise _copy_differs(self.ref, f"on the same inputs {names} differ")
+        if standing is None or all(_agree(standing.get(name), wanted[name], loose=loose) for name in wanted):
+            return []
+        return [
+            "the module answers otherwise than after eval(), which it was not brought into as a whole: converted is what it computes after eval()"
+        ]
+
+
+def _copy_differs(ref: str, how: str) -> SourceDoesNotRun:
+    return SourceDoesNotRun(
+        f"the copy of `{ref}` that is converted computes something else than the module itself: {how}",
+        why="a closure, a hook or a patched forward that holds the module, an eval, train or __deepcopy__ of its own, "
+        "or a branch on dtype, class or autocast",
+        fix="call net.eval() first, and let forward use nothing but `self` and its inputs; give plain tensors in float32",
+    )
+
+
+def _as(given: Sequence[torch.Tensor], cast: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The tensors that were given, of whatever class, in the dtypes that the options ask for."""
+    return tuple(own.to(like.dtype) for own, like in zip(given, cast, strict=True))
+
+
+def _in_eval(module: torch.nn.Module) -> torch.nn.Module:
+    """In eval mode; one that is there already is not asked again, as its `eval` may do more than once what it does."""
+    return module.eval() if any(part.training for part in module.modules()) else module
+
+
+def _answers(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, object]:
+    return {
+        name: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+        for name, leaf in leaves(module(*args, **kwargs))
+    }
+
+
+def _autocast(dtype: torch.dtype | None, place: torch.device) -> contextlib.AbstractContextManager[Any]:
+    if dtype is None or place.type != "cpu":
+        return contextlib.nullcontext()
+    return torch.autocast("cpu", dtype=dtype)
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Parts that `torch.compile` wraps run as they are written."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return contextlib.nullcontext() if stance is None else stance("force_eager")
+
+
+_LOOSE = 0.1
+"""Share by which answers may differ that were computed in half precision, or on a GPU: another branch differs by more."""
+
+
+def _agree(wanted: object, found: object, *, loose: bool) -> bool:
+    if not isinstance(wanted, torch.Tensor) or not isinstance(found, torch.Tensor):
+        return not isinstance(wanted, (bool, int, float)) or loose or wanted == found
+    if not wanted.layout == found.layout == torch.strided:
+        return True
+    a, b = (t.detach().as_subclass(torch.Tensor).cpu() for t in (wanted, found))
+    if not loose:
+        return close(a, b)
+    if a.shape != b.shape:
+        return False
+    if not (a.is_floating_point() and b.is_floating_point()):
+        return True  # the greatest of two that are nearly equal is another one
+    a, b = a.double(), b.double()
+    finite = a.isfinite() & b.isfinite()
+    return bool((a - b)[finite].norm() <= _LOOSE * a[finite].norm() + 1e-6)
+
+
+def _first_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+
+
+def _size(tensor: torch.Tensor) -> int:
+    return 0 if torch.nn.parameter.is_lazy(tensor) else tensor.numel() * max(tensor.element_size(), 4)
+
+
+def _has_memory_for(size: int) -> bool:
+    """Whether half of what is free suffices, as the export needs its own; where no system tells, up to 2 GiB."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    except (OSError, StopIteration, ValueError):
+        return size <= 2 << 30
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+        most = int((group / "memory.max").read_text())
+        free = min(free, most - int((group / "memory.current").read_text()))
+    return size <= free // 2
+
 
 # ------------------------------------------------------------------ the module
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """What `torch.compile` and data parallelism wrap, which computes the same."""
+    """What `torch.compile` and data parallelism wrap, which computes the same.
+
+    Raises:
+        BadUsage: The wrapper has hooks, which the module inside has not.
+    """
+    from torch._dynamo.eval_frame import OptimizedModule
+
     while True:
-        inner = getattr(module, "_orig_mod", None)
-        if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-            inner = module.module
-        if not isinstance(inner, torch.nn.Module):
+        if isinstance(module, OptimizedModule):
+            inner, name = module._orig_mod, "_orig_mod"  # noqa: SLF001  it has no other name
+            own = vars(module)  # its attributes are the inner module's, but for those in its own dictionary
+        elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            inner, name, own = module.module, "module", vars(module)
+        else:
             return module
+        if own.get("_forward_hooks") or own.get("_forward_pre_hooks"):
+            raise BadUsage(
+                f"the {type(module).__name__} around `{_name(inner)}` has hooks, and what is inside it is converted",
+                fix=f"register them on the module inside: net.{name}.register_forward_hook(...)",
+            )
         module = inner
 
 
@@ -211,10 +449,11 @@ def _assert_values(module: torch.nn.Module) -> None:
             )
 
 
-def _copied(module: torch.nn.Module, notes: list[str]) -> tuple[torch.nn.Module, bool]:
-    """The module once more, in eval mode, on the CPU, in float32 where it was narrower; and whether it was.
+def _copied(module: torch.nn.Module, notes: list[str], *, shared: bool) -> tuple[torch.nn.Module, bool]:
+    """The module once more, on the CPU, in float32 where it was narrower; and whether it was.
 
-    What needs no change is shared.
+    Args:
+        shared: Whether parameters that need no change are shared.
 
     Raises:
         SourceDoesNotRun: It cannot be copied.
@@ -228,7 +467,7 @@ def _copied(module: torch.nn.Module, notes: list[str]) -> tuple[torch.nn.Module,
         for value in (*holder._parameters.values(), *holder._buffers.values(), *vars(holder).values()):  # noqa: SLF001
             if isinstance(value, torch.Tensor) and id(value) not in memo:
                 narrow |= {dtype_name(value.dtype)} if value.dtype in _HALF else set()
-                memo[id(value)] = _moved(value, own=id(value) in written)
+                memo[id(value)] = _moved(value, own=not shared or id(value) in written)
     try:
         copied = _deep_copy(module, {} if scripted else memo)
     except Exception as error:  # any attribute may refuse to be copied
@@ -243,7 +482,7 @@ def _copied(module: torch.nn.Module, notes: list[str]) -> tuple[torch.nn.Module,
         notes.append(f"the weights are {' and '.join(sorted(narrow))} and were converted to float32")
     if trains:
         notes.append(f"the module is in training mode, and was converted as it is in eval mode: {trains}")
-    return copied.eval(), bool(narrow)
+    return copied, bool(narrow)
 
 
 def _deep_copy(module: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
@@ -277,9 +516,10 @@ def _moved(tensor: torch.Tensor, *, own: bool) -> torch.Tensor:
         return tensor
     with torch.no_grad():
         moved = tensor.detach().to("cpu", dtype, copy=True)
-    return (
-        torch.nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else moved
-    )
+    if isinstance(tensor, torch.nn.Parameter):
+        moved = torch.nn.Parameter(moved, tensor.requires_grad)
+    vars(moved).update(vars(tensor))  # what its owner hung on it
+    return moved
 
 
 _DROPOUTS = (torch.nn.modules.dropout._DropoutNd, torch.nn.RReLU)  # noqa: SLF001  the base of all dropouts

@@ -28,6 +28,7 @@ from mlconv.errors import (
     UntrustedPickle,
     listed,
 )
+from mlconv.formats.refs import for_shell
 
 _COPIED = ("archive_format", "archive_version", "byteorder", ".data/version")
 _LEGACY = "serialized_exported_program.json"  # the layout that torch 2.1 to 2.6 wrote
@@ -132,7 +133,7 @@ class _Copy:
             return str(name)
         raise UnknownSignature(
             f"`{self.ref}` holds the programs {listed(models)}" + (f" and no `{name}`" if name else ""),
-            fix=f"--signature {models[0]}",
+            fix=f"--signature {for_shell(models[0])}",
         )
 
     def _write_payloads(self, folder: str, kind: str, model: str) -> None:

@@ -218,10 +218,7 @@ def _assert_arguments(value: object, ref: Ref) -> None:
         if p.default is _EMPTY and p.name not in ref.kwargs and _is_object(p)
     ]
     if objects:
-        raise BadUsage(
-            f"`{ref.place}:{ref.name}` takes `{objects[0].name}`, which is no literal", why=why,
-            fix=f"write a function that makes both, and name that: {ref.file or 'net.py'}:make",
-        )  # fmt: skip
+        raise _needs_object(value, ref, objects[0].name, why)
     named = [p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY]
     shown = ", ".join(_shown(p) for p in signature.parameters.values()) or "no arguments"
     unknown = [name for name in ref.kwargs if name not in named]
@@ -243,6 +240,20 @@ def _assert_arguments(value: object, ref: Ref) -> None:
     raise BadUsage(
         f"`{ref.place}:{ref.name}` does not take these arguments: {why}", why=f"it takes {shown}",
         fix=for_shell(meant) + ("   (VALUE: a number, a text in double quotes, a list...)" if "=VALUE" in meant else ""),
+    )  # fmt: skip
+
+
+def _needs_object(value: object, ref: Ref, name: str, why: str) -> BadUsage:
+    """What to say of an argument that no REF can write down: a configuration, another module."""
+    what = f"`{ref.place}:{ref.name}` takes `{name}`, an object, and a REF can give texts and numbers alone"
+    if callable(getattr(value, "from_pretrained", None)):
+        meant = Ref(ref.module, ref.file, f"{ref.name}.from_pretrained", ("FOLDER",), {}, called=True)
+        return BadUsage(
+            what, why=why, fix=f"{for_shell(str(meant))}   (FOLDER: what save_pretrained wrote, with its config.json)"
+        )  # fmt: skip
+    return BadUsage(
+        what, why=why,
+        fix=f"write a function that makes `{name}` and returns {ref.name}({name}), and name that: {ref.file or 'net.py'}:make",
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from types import ModuleType
 
 import torch
 
-from mlconv.errors import MissingFile, MlconvError, RefNotFound, UserCodeRaised
+from mlconv.errors import MissingFile, MissingPackage, MlconvError, RefNotFound, UserCodeRaised
 from mlconv.formats.refs import Ref, for_shell
 from mlconv.messages import Scene, recognised
 from mlconv.messages.python_words import PYTHON
@@ -168,6 +168,11 @@ def raised(
     if known:
         return known
     place = own_place(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and _installable(error.name, folder):
+        return MissingPackage(
+            f"{what} needs the package `{error.name.partition('.')[0]}`, which is not installed",
+            why=f"at {place}" if place else str(error), fix=missing_module(error.name, folder),
+        )  # fmt: skip
     told = f"{type(error).__name__}: {error}"[:1000] if str(error) else None
     why = f"{told or type(error).__name__} (at {place})" if place else told
     return UserCodeRaised(f"{what} raised {type(error).__name__}", why=why, fix=_cure(error, folder, ref))
@@ -191,12 +196,38 @@ def _cure(error: BaseException, folder: Path | None, ref: Ref | None) -> str:
 def missing_module(name: str, folder: Path | None = None) -> str:
     """What to do about a module that is not there: where it lies nearby, or what installs it."""
     top = name.partition(".")[0]
-    for near in () if folder is None else (folder, *folder.parents[:3]):
-        if (near / f"{top}.py").is_file() or (near / top).is_dir():
-            return f"run mlconv in the folder that holds `{top}`: cd {near}"
+    near = _nearby(top, folder)
+    if near is not None:
+        return f"run mlconv in the folder that holds `{top}`: cd {for_shell(str(near))}"
     if top in _OF_PROJECTS:
         return f"run mlconv in the folder of the project that holds `{top}`"
     return f"pip install {DISTRIBUTIONS.get(top, top)}, or run mlconv in the folder that holds `{top}`"
+
+
+def _installable(name: str, folder: Path | None) -> bool:
+    """Whether a module that is missing is a package to install: none of the user's own files, no part of what is there."""
+    top = name.partition(".")[0]
+    return (
+        top not in _OF_PROJECTS
+        and _nearby(top, folder) is None
+        and top not in sys.modules
+        and not _is_here(top)
+    )
+
+
+def _is_here(top: str) -> bool:
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _nearby(top: str, folder: Path | None) -> Path | None:
+    """The folder around a REF's file in which a module of that name lies."""
+    for near in () if folder is None else (folder, *folder.parents[:3]):
+        if (near / f"{top}.py").is_file() or (near / top).is_dir():
+            return near
+    return None
 
 
 def own_place(error: BaseException) -> str | None:

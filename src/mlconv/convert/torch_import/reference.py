@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from mlconv.checks.sizes import elements
 from mlconv.convert.job import Options
 from mlconv.convert.torch_import.devices import baked_in, first_words, is_of_device
 from mlconv.convert.torch_import.failures import user_raised
 from mlconv.convert.torch_import.inputs import example_sizes, examples
 from mlconv.convert.torch_import.source import Source
+from mlconv.convert.torch_import.state import Held, same_draws, told
 from mlconv.convert.torch_import.tables import with_table_ranges
 from mlconv.errors import KeepsState, MlconvError, UnsupportedType, listed
+from mlconv.formats.refs import for_shell
 from mlconv.runners.torch_eager import Flat, TorchRunner, as_tensor, choose, dtype_name, is_output
 from mlconv.tensors import Axis, Dim, TensorSpec, with_ties
 
@@ -22,6 +27,14 @@ _PROBES = (40, 520)
 """Sizes clearly above those of the examples; code branches at small limits (16, 32), and at lengths like 512."""
 _PROBE_NUMBERS = 1 << 20
 """Inputs of more numbers are not run at the larger of them: images have limits of no such kind."""
+_MOST_NUMBERS = 1 << 26
+"""Nothing is run on inputs of more numbers."""
+_EVERY, _SCATTER = 64, 32
+"""A range of so many sizes is run at each of them; a longer one at its ends and at so many in all, drawn by the seed."""
+_SCATTER_NUMBERS, _SCATTER_SECONDS = 1 << 22, 10.0
+"""Of sizes within a range those whose inputs have more numbers are left out, and all that would begin after so long."""
+_CONSTANT = 2
+"""Exporters take 0 and 1 for broadcasts; the least size of a range is compared in the target's own runtime anyway."""
 _SHARE = 1e-3
 """Share of the largest output by which two forms of a module may differ: rounding stays far below, another branch above."""
 _LADDER = (2, 8, 32, 64, 128, 224, 256)
@@ -56,16 +69,18 @@ def reference(source: Source, options: Options) -> Reference:
         ConverterFailed: The module keeps a state between runs.
     """
     everything = Flat(source.module, source.pack)
-    source.inputs, told = with_table_ranges(
+    held = Held(source.module)
+    before = {name: buffer.clone() for name, buffer in source.module.named_buffers()}
+    source.inputs, notes = with_table_ranges(
         source.inputs,
         lambda tensors: everything.found(*tensors),
         list(_candidates(source.axes)),
         options.seed,
+        source.axes,
     )
-    source.warnings += told
-    before = {name: buffer.clone() for name, buffer in source.module.named_buffers()}
+    source.warnings += notes
     sizes, inputs, found = _first_run(everything, source, options)
-    _refuse_state(source.module, before)
+    _refuse_state(source.module, before, held)
     source.warnings += _unsteady(everything, inputs, found)
     names = {_apart(name, source.inputs): name for name in found}
     chosen = choose(tuple(names), options.outputs)
@@ -77,6 +92,7 @@ def reference(source: Source, options: Options) -> Reference:
         else Flat(source.module, source.pack, [names[n] for n in chosen])
     )
     others, second = _second_run(flat, source, options, sizes)
+    _refuse_memory(everything, source, options, held, [sizes, *([others[0]] if others else [])])
     first = {name: as_tensor(name, found[names[name]]) for name in chosen}
     outputs = tuple(
         TensorSpec(
@@ -90,17 +106,73 @@ def reference(source: Source, options: Options) -> Reference:
     return Reference(flat, runner, sizes, inputs, others[1] if others else None)
 
 
-def _refuse_state(module: torch.nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+def _refuse_state(module: torch.nn.Module, before: Mapping[str, torch.Tensor], held: Held) -> None:
     """A state that a module keeps between runs would be a constant in the graph."""
-    written = [
+    buffers = [
         name for name, buffer in module.named_buffers() if name in before and not _same(buffer, before[name])
     ]
+    written = buffers or told(held.moved("parameter"))
     if written:
         raise KeepsState(
-            f"forward writes to {len(written)} buffers of the module: {listed(written)}",
+            f"forward writes to {len(written)} {'buffers' if buffers else 'parameters'} of the module: {listed(written)}",
             why="an ONNX graph keeps nothing between two runs",
             fix="let forward take the state as an input and return it as an output",
         )
+
+
+_RUNS = 6
+"""Runs until a module counts as used, where each of them leaves something behind."""
+
+
+def _refuse_memory(
+    flat: Flat, source: Source, options: Options, held: Held, tried: Sequence[Mapping[str, int]]
+) -> None:
+    """Attributes that runs left behind, where they change an answer. Most are tables that are made once, and change none.
+
+    The module answers as it is now, then as it was before its first run: on new values, at each of the sizes.
+    """
+    left = _left_in(held)
+    if not left:
+        return
+    warm = Held(source.module)
+    try:
+        for number, sizes in enumerate(tried):
+            inputs = examples(source.inputs, sizes, options.seed, 3 + number)
+            warm.rewind()
+            try:
+                used = _answer(flat, inputs, options.seed)
+                for _ in range(_RUNS if _left_in(warm) else 0):
+                    used = _answer(flat, inputs, options.seed)
+                held.rewind()
+                fresh = _answer(flat, inputs, options.seed)
+            except Exception:  # the user's forward may raise anything on values of ours
+                continue
+            if used.keys() != fresh.keys() or not all(_alike(fresh[name], used[name]) for name in fresh):
+                raise KeepsState(
+                    f"forward leaves something in {listed(left, 4)}, and answers otherwise because of it",
+                    why="an ONNX graph keeps nothing between two runs, and would hold what the example left there",
+                    fix="let forward take the state as an input and return it as an output, or set it in the constructor",
+                )
+    finally:
+        warm.rewind()
+
+
+def _left_in(held: Held) -> list[str]:
+    return told([*held.rebound(), *held.moved("attribute")])
+
+
+def _answer(flat: Flat, inputs: tuple[torch.Tensor, ...], seed: int) -> dict[str, object]:
+    with torch.inference_mode(), same_draws(seed):
+        found = flat.found(*(tensor.clone() for tensor in inputs))
+        return {
+            name: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for name, leaf in found.items()
+        }
+
+
+def _alike(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.layout == b.layout == torch.strided:
+        return close(a, b)
+    return not isinstance(a, (bool, int, float)) or a == b
 
 
 def _unsteady(flat: Flat, inputs: tuple[torch.Tensor, ...], found: Mapping[str, object]) -> list[str]:
@@ -128,7 +200,7 @@ def _refuse_objects(names: Mapping[str, str], found: Mapping[str, object]) -> No
     kinds = ", ".join(f"`{name}` is a {type(found[names[name]]).__name__}" for name in objects[:4])
     raise UnsupportedType(
         f"{kinds}, and outputs are tensors of numbers",
-        fix=f"--outputs {','.join(rest)}" if rest else "return tensors from forward",
+        fix=f"--outputs {for_shell(','.join(rest))}" if rest else "return tensors from forward",
     )
 
 
@@ -142,7 +214,7 @@ def _first_run(
 ) -> tuple[dict[str, int], tuple[torch.Tensor, ...], dict[str, object]]:
     """At the smallest sizes that run; the first failure is the one that is told."""
     failures: list[Exception] = []
-    for sizes, inputs in _tries(source, options.seed):
+    for sizes, inputs in tries(source, options.seed):
         try:
             with torch.inference_mode():
                 return sizes, inputs, flat.found(*(tensor.clone() for tensor in inputs))
@@ -155,7 +227,7 @@ def _first_run(
     raise user_raised(failures[0], source.inputs, flat) from failures[0]
 
 
-def _tries(source: Source, seed: int) -> Iterator[tuple[dict[str, int], tuple[torch.Tensor, ...]]]:
+def tries(source: Source, seed: int) -> Iterator[tuple[dict[str, int], tuple[torch.Tensor, ...]]]:
     """Sizes with inputs of them: the user's example, where exporters can tell its axes apart; else it comes last."""
     if source.example is None:
         for sizes in _candidates(source.axes):
@@ -255,21 +327,65 @@ class Probe:
     outputs: tuple[torch.Tensor, ...]
 
 
-def probes(source: Source, known: Reference, seed: int) -> Iterator[Probe]:
-    """The module at clearly larger sizes, one axis at a time; sizes at which it does not run are left out."""
-    for axis in source.axes.values():
-        for size in _larger(axis, known.sizes[axis.name]):
-            probe = probe_at(source, known, axis.name, size, seed)
-            if probe is not None:
-                yield probe
+def probes(source: Source, known: Reference, seed: int, *, ranged: bool = False) -> Iterator[Probe]:
+    """The module at clearly larger sizes and within its ranges, one axis at a time; sizes that it does not take are left out.
+
+    Args:
+        ranged: At the axes of a declared range alone.
+    """
+    axes = [axis for axis in source.axes.values() if axis.high is not None or not ranged]
+    for axis in axes:
+        yield from probes_at(source, known, axis.name, _larger(axis, known.sizes[axis.name]), seed)
+    end = time.monotonic() + _SCATTER_SECONDS
+    for axis in axes:
+        example = known.sizes[axis.name]
+        sizes = [size for size in _within(axis, seed) if size not in (example, *_larger(axis, example))]
+        yield from probes_at(source, known, axis.name, sizes, seed, numbers=_SCATTER_NUMBERS, until=end)
 
 
-def probe_at(source: Source, known: Reference, axis: str, size: int, seed: int) -> Probe | None:
-    """The module with one axis at a size, the others at the example's; None where it does not run."""
-    inputs = examples(source.inputs, with_ties({**known.sizes, axis: size}, source.axes), seed, 2)
-    numbers = sum(tensor.numel() for tensor in inputs)
-    if source.axes[axis].high is None and size >= _PROBES[-1] and numbers > _PROBE_NUMBERS:
+def probes_at(
+    source: Source, known: Reference, axis: str, sizes: Sequence[int], seed: int, *, numbers: int | None = None,
+    until: float | None = None,
+) -> Iterator[Probe]:  # fmt: skip
+    """The module with one axis at each of these sizes; see ``probe_at``."""
+    for size in sizes:
+        if until is not None and time.monotonic() > until:
+            return
+        probe = probe_at(source, known, axis, size, seed, numbers)
+        if probe is not None:
+            yield probe
+
+
+def _within(axis: Axis, seed: int) -> list[int]:
+    """Sizes of a declared range, in an order of their own, so that those that time allows lie all over it."""
+    if axis.high is None or axis.choices or axis.tie is not None:
+        return []
+    start = -(-max(axis.low, _CONSTANT) // axis.step) * axis.step
+    every = range(start, axis.high + 1, axis.step)
+    rng = np.random.default_rng(seed)
+    if len(every) <= _EVERY:
+        return [every[int(number)] for number in rng.permutation(len(every))]
+    # one of each of equal parts: no branch that is wider than a part stays unseen
+    edges = np.linspace(1, len(every) - 1, _SCATTER - 1).astype(int)
+    inner = [every[int(rng.integers(low, high))] for low, high in itertools.pairwise(edges)]
+    return [every[0], every[-1], *(inner[int(number)] for number in rng.permutation(len(inner)))]
+
+
+def probe_at(
+    source: Source, known: Reference, axis: str, size: int, seed: int, most: int | None = None
+) -> Probe | None:
+    """The module with one axis at a size, the others at the example's; None where it does not run.
+
+    Args:
+        most: Nothing is run where the inputs have more numbers than this.
+    """
+    sizes = with_ties({**known.sizes, axis: size}, source.axes)
+    numbers = elements(source.inputs, sizes)
+    if most is None and source.axes[axis].high is None and size >= _PROBES[-1]:
+        most = _PROBE_NUMBERS
+    if numbers > (most if most is not None else _MOST_NUMBERS):
         return None
+    inputs = examples(source.inputs, sizes, seed, 2)
     try:
         return Probe(axis, size, inputs, run(known.flat, inputs))
     except Exception:  # the user's forward may raise anything at a size that it does not take

@@ -24,7 +24,7 @@ from mlconv.convert.torch_import.program import program_signature
 from mlconv.convert.torch_import.weights import load_weights
 from mlconv.errors import BadUsage, MissingFile, ModuleNeeded, UntrustedPickle, WrongFormat, listed
 from mlconv.formats import ModelFile, archive, torch_export, torchscript
-from mlconv.formats.refs import Ref
+from mlconv.formats.refs import Ref, for_shell
 from mlconv.formats.torch_checkpoint import MODULE_KEYS
 from mlconv.runners.base import Runner
 from mlconv.runners.torch_eager import Pack
@@ -151,7 +151,7 @@ def _open_module(model: ModelFile, options: Options, notes: list[str]) -> tuple[
         if options.module is None:
             raise ModuleNeeded(
                 f"`{model.ref}` holds weights and no network",
-                fix=f"mlconv onnx {model.ref} --module FILE.py:CALLABLE",
+                fix=f"mlconv onnx {for_shell(model.ref)} --module FILE.py:CALLABLE",
             )
         ref, weights = options.module, str(_path(model))
     else:
@@ -161,9 +161,9 @@ def _open_module(model: ModelFile, options: Options, notes: list[str]) -> tuple[
     built = torch_ref.build_ref(ref, options.seed)
     if weights is None:
         if options.weights_prefix is not None:
-            raise BadUsage("--weights-prefix is of no use without --weights", fix=f"--weights FILE --weights-prefix {options.weights_prefix}")  # fmt: skip
+            raise BadUsage("--weights-prefix is of no use without --weights", fix=f"--weights FILE --weights-prefix {for_shell(options.weights_prefix)}")  # fmt: skip
         notes.append(
-            "the parameters are those which the constructor made; give --weights FILE for trained ones"
+            "the parameters are those which the constructor made, trained or not: nothing else says; --weights FILE gives others"
         )
         return torch_ref.assert_real(built.module, ref), "constructor"
     _widened(built.module, [])  # before they are laid in: trained weights would be rounded

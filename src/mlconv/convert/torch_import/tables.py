@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -20,7 +21,7 @@ from mlconv.checks.samples import draw
 from mlconv.errors import BadInputOption
 from mlconv.formats.index_ranges import Index, Key, Kind, Step, all_inside, ranges
 from mlconv.runners.torch_eager import to_torch
-from mlconv.tensors import TensorSpec, show_range, show_shape, typed
+from mlconv.tensors import Axis, TensorSpec, show_range, show_shape, typed
 
 _MOST_ELEMENTS = 1 << 20
 """Larger tensors hold no indices of the small examples that are run here."""
@@ -50,13 +51,18 @@ _BITWISE: dict[str, Kind] = {
 
 
 def with_table_ranges(
-    specs: tuple[TensorSpec, ...], run: Run, candidates: Sequence[Mapping[str, int]], seed: int
+    specs: tuple[TensorSpec, ...],
+    run: Run,
+    candidates: Sequence[Mapping[str, int]],
+    seed: int,
+    axes: Mapping[str, Axis] = MappingProxyType({}),
 ) -> tuple[tuple[TensorSpec, ...], list[str]]:
     """The signature with the range of each integer input that indexes a table.
 
     Args:
         run: Runs the source on tensors in the signature's order.
         candidates: Sizes of the dynamic axes; the first at which the source runs are used.
+        axes: The ranges of these, which a hint tells again.
 
     Returns:
         The specs, and a sentence for each input that takes zeros alone. Where the source runs at none of the sizes, the
@@ -77,16 +83,21 @@ def with_table_ranges(
                 run(tensors)
         except Exception:  # the user's forward may raise anything; it runs again, where that is told
             continue
-        return _ranged(specs, followed, run, sizes, seed)
+        return _ranged(specs, followed, run, sizes, seed, axes)
     return specs, []
 
 
 def _ranged(
-    specs: tuple[TensorSpec, ...], followed: _Followed, run: Run, sizes: Mapping[str, int], seed: int
+    specs: tuple[TensorSpec, ...],
+    followed: _Followed,
+    run: Run,
+    sizes: Mapping[str, int],
+    seed: int,
+    axes: Mapping[str, Axis],
 ) -> tuple[tuple[TensorSpec, ...], list[str]]:
     dtypes: dict[Key, str] = {number: specs[number].dtype for number in followed.inputs}
     found = ranges(dtypes, followed.steps, followed.indices)
-    _assert_within(specs, followed, found)
+    _assert_within(specs, followed, found, axes)
     drawn = tuple(
         replace(spec, values=(float(found[number][0]), float(found[number][1])))
         if spec.values is None and number in found
@@ -105,14 +116,17 @@ def _ranged(
         if _runs(kept, run, sizes, seed):
             told = [specs[number] for number in some]
             return kept, [
-                f"`{spec.name}` took 0 alone, since the source raises on 1: {typed(spec.name, f'{show_shape(spec.shape)}:{spec.dtype}[0..N]')}"
+                f"`{spec.name}` took 0 alone, since the source raises on 1: {typed(spec.name, f'{show_shape(spec.shape, axes)}:{spec.dtype}[0..N]')}"
                 for spec in told
             ]
     return drawn, []
 
 
 def _assert_within(
-    specs: Sequence[TensorSpec], followed: _Followed, found: Mapping[Key, tuple[int, int]]
+    specs: Sequence[TensorSpec],
+    followed: _Followed,
+    found: Mapping[Key, tuple[int, int]],
+    axes: Mapping[str, Axis],
 ) -> None:
     """Hold the ranges that the user gave against the tables; others do not matter to them."""
     for number, spec in enumerate(specs):
@@ -124,7 +138,7 @@ def _assert_within(
             rows = f"{found[number][0]}..{found[number][1]}"
             raise BadInputOption(
                 f"`--input` draws `{spec.name}` from {show_range(spec.values)}, and the table that it indexes takes {rows}",
-                fix=typed(spec.name, f"{show_shape(spec.shape)}:{spec.dtype}[{rows}]"),
+                fix=typed(spec.name, f"{show_shape(spec.shape, axes)}:{spec.dtype}[{rows}]"),
             )
 
 

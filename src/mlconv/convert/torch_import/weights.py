@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from mlconv.convert.torch_import.checkpoint import State, Weights, read_state, read_weights
+from mlconv.convert.torch_import.checkpoint import (
+    State,
+    Weights,
+    extra_of,
+    read_state,
+    read_weights,
+    versions_of,
+)
 from mlconv.convert.torch_import.ref import Built
-from mlconv.errors import WeightsMismatch, listed, nearest
+from mlconv.errors import UntrustedPickle, UserCodeRaised, WeightsMismatch, counted, listed, nearest
 from mlconv.formats.refs import for_shell
+from mlconv.formats.torch_checkpoint import EXTRA, StateDict
 
 __all__ = ["Fit", "load_weights", "read_state", "read_weights"]
 
@@ -60,13 +68,17 @@ def load_weights(built: Built, weights: Weights, prefix: str | None = None) -> F
 
     Raises:
         WeightsMismatch: No tensor has the prefix; or tensors that the module needs are missing, have another shape or
-            are quantized, or the file has others in their place. All are listed, with the nearest names.
+            are quantized, or the file has others in their place. All are listed, with the nearest names. Or numbers do
+            not fit the module's dtypes or its tied weights, or extra state that it keeps is missing.
+        UntrustedPickle: The module needs extra state that only loading the file would give.
+        UserCodeRaised: Code of the module's own raised while it loaded them.
     """
     module = built.module
+    entries = module.state_dict(keep_vars=True)
     own = {
         key: value
-        for key, value in module.state_dict(keep_vars=True).items()
-        if isinstance(value, torch.Tensor)
+        for key, value in entries.items()
+        if isinstance(value, torch.Tensor) and key.rpartition(".")[2] != EXTRA
     }
     notes: list[str] = []
     if prefix is not None:
@@ -80,16 +92,210 @@ def load_weights(built: Built, weights: Weights, prefix: str | None = None) -> F
     missing = [key for key in missing if not _is_tied(own[key], own, state)]
     unexpected = [key for key in state if key not in own and not key.endswith(_BOOKKEEPING)]
     misfit = [key for key in own if key in state and not _fits(own[key], state[key])]
-    if missing or unexpected or misfit:
+    kinds = [key for key in misfit if own[key].shape == state[key].shape]
+    if kinds or ((missing or unexpected or misfit) and not _migrates(module)):
         raise _Mismatch(built, weights, chosen, own, missing, unexpected, misfit).error()
     notes += _converted(own, state)
     dense = {
-        key: state[key].dequantize() if state[key].is_quantized else state[key] for key in own if key in state
+        key: (tensor.dequantize() if tensor.is_quantized else tensor).resolve_conj().resolve_neg()
+        for key, tensor in state.items()
+        if key in own or unexpected
     }
-    module.load_state_dict(dense, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
+    _assert_tied_alike(own, dense, weights.name)
+    _assert_numbers_fit(own, dense, weights.name)
+    extra = _ExtraState(entries, weights, state)
+    try:
+        wrong = _load(module, dense, extra.taken, versions_of(state), own)
+    except Exception as error:  # whatever a module's own code raises
+        if not missing and not unexpected and not misfit:
+            raise UserCodeRaised(
+                f"loading `{weights.name}` into the module raised {type(error).__name__}", why=str(error)[:1000] or None,
+                fix="module.load_state_dict(...) of this file shows the whole traceback",
+            ) from error  # fmt: skip
+        raise _Mismatch(built, weights, chosen, own, missing, unexpected, misfit).error() from error
+    if missing or unexpected:
+        missing = [key for key in wrong.missing_keys if key in missing]
+        unexpected = [key for key in wrong.unexpected_keys if key in unexpected]
+        if missing or unexpected:
+            raise _Mismatch(built, weights, chosen, own, missing, unexpected, misfit).error()
+        notes.append(f"the module's own code took the tensors of {weights.name} under names of its own")
+    extra.assert_whole()
+    notes += extra.notes
+    notes += _changed(module, own, dense, versions_of(state), weights.name)
     if left_out:
-        notes.append(f"{len(left_out)} tensors of {weights.name} are not the module's: {listed(left_out, 3)}")
+        notes.append(
+            f"{counted(len(left_out), 'tensor')} of {weights.name} {'is' if len(left_out) == 1 else 'are'} not the module's: {listed(left_out, 3)}"
+        )
     return Fit(left_out, tuple(notes))
+
+
+# ------------------------------------------------------------------ what loading does
+
+
+def _migrates(module: torch.nn.Module) -> bool:
+    """Whether a part of a module renames what older files hold, by code of its own or a hook."""
+    plain = torch.nn.Module._load_from_state_dict  # noqa: SLF001
+    return any(
+        (
+            type(part)._load_from_state_dict is not plain  # noqa: SLF001
+            and not type(part).__module__.startswith("torch.nn.modules.")
+        )
+        or part._load_state_dict_pre_hooks  # noqa: SLF001
+        for part in module.modules()
+    )
+
+
+def _load(
+    module: torch.nn.Module, dense: Mapping[str, torch.Tensor], extra: Mapping[str, Any],
+    versions: Mapping[Any, Any] | None, own: Mapping[str, torch.Tensor],
+) -> Any:  # fmt: skip
+    """Lay it in as torch does, with the versions by which modules tell what older ones wrote."""
+    state: OrderedDict[str, Any] = OrderedDict({**dense, **extra})
+    if versions is not None:
+        state._metadata = {  # type: ignore[attr-defined]  # noqa: SLF001
+            path: dict(told) for path, told in versions.items() if isinstance(told, Mapping)
+        }
+    return module.load_state_dict(state, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
+
+
+class _ExtraState:
+    """What modules keep beside their tensors (``get_extra_state``), out of the file.
+
+    Attributes:
+        taken: What the module takes, by name.
+        notes: What users should know.
+    """
+
+    def __init__(self, entries: Mapping[str, Any], weights: Weights, state: State) -> None:
+        found = extra_of(state)
+        kept = [extra_of(weights.tensors), *map(extra_of, weights.rivals.values())]
+        unread = [items[name] for items in kept for name in weights.unread & items.keys()]
+        wanted = {key: value for key, value in entries.items() if key.rpartition(".")[2] == EXTRA}
+        self._file = weights.name
+        self._unread = [key for key in wanted if key in found and any(found[key] is item for item in unread)]
+        self._missing = [key for key, value in wanted.items() if key not in found and not _is_empty(value)]
+        self.taken = {key: found[key] for key in wanted if key in found and key not in self._unread}
+        left = [key for key in found if key not in wanted]
+        self.notes = [f"extra state of {weights.name} is not the module's: {listed(left, 3)}"] if left else []
+
+    def assert_whole(self) -> None:
+        """Refuse a module that would compute with state of its constructor's.
+
+        Raises:
+            UntrustedPickle: Only loading the file would give some of it.
+            WeightsMismatch: The file has none where the module's is not empty.
+        """
+        if self._unread:
+            raise UntrustedPickle(
+                f"the module takes {listed(self._unread)} of `{self._file}`, which only loading it would give",
+                why="it is no tensor: the file's pickle would put it together",
+                fix="--trust-pickle, if you know who made the file",
+            )
+        if self._missing:
+            raise WeightsMismatch(
+                f"`{self._file}` does not fit the module: it lacks {listed(self._missing)}",
+                why="the module keeps state there that is no weight, and would compute with what it was built with",
+                fix="save module.state_dict() of the trained network with torch.save, and give that file",
+            )
+
+
+def _is_empty(value: object) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 0
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
+
+
+def _assert_tied_alike(own: Mapping[str, torch.Tensor], dense: Mapping[str, torch.Tensor], name: str) -> None:
+    """Weights that the module shares under several names must be the same in the file, or one of them would win.
+
+    Raises:
+        WeightsMismatch: They differ.
+    """
+    first: dict[int, str] = {}
+    for key, tensor in own.items():
+        if key not in dense or tensor.is_meta:
+            continue
+        other = first.setdefault(id(tensor), key)
+        if other != key and not _same(dense[other], dense[key]):
+            raise WeightsMismatch(
+                f"`{name}` does not fit the module: it has other numbers in `{key}` than in `{other}`",
+                why="the module has one tensor under both names, and could keep only one of the two",
+                fix="name a module that does not tie these weights, as the one that was trained",
+            )
+
+
+def _assert_numbers_fit(
+    own: Mapping[str, torch.Tensor], dense: Mapping[str, torch.Tensor], name: str
+) -> None:
+    """Refuse what conversion would silently make other numbers of.
+
+    Raises:
+        WeightsMismatch: Numbers of the file cannot be had in the module's dtype: they overflow, or lose a part.
+    """
+    bad = [
+        f"`{key}` {_dtype(dense[key])} where the module has {_dtype(tensor)}"
+        for key, tensor in own.items()
+        if key in dense and not tensor.is_meta and not _holds(tensor.dtype, dense[key])
+    ]
+    if bad:
+        raise WeightsMismatch(
+            f"`{name}` does not fit the module: its dtype cannot hold the numbers of {counted(len(bad), 'tensor')}",
+            why="; ".join(bad[:8]) + _more(bad),
+            fix="build the module with the dtypes that it was trained with",
+        )
+
+
+def _holds(dtype: torch.dtype, found: torch.Tensor) -> bool:
+    """Whether a dtype holds these numbers: whole ones exactly, real ones without overflow, complex ones as such."""
+    if dtype == found.dtype:
+        return True
+    if found.is_complex() and not dtype.is_complex:
+        return not bool(found.imag.any()) and _holds(dtype, found.real)
+    if dtype.is_complex:
+        return True
+    made = found.to(dtype)
+    if not dtype.is_floating_point:
+        return _same(made.to(found.dtype), found)
+    if not found.is_floating_point():
+        return True
+    return bool((made.to(torch.float32).isfinite() == _wide(found).isfinite()).all())
+
+
+def _changed(
+    module: torch.nn.Module, own: Mapping[str, torch.Tensor], dense: Mapping[str, torch.Tensor],
+    versions: Mapping[Any, Any] | None, name: str,
+) -> list[str]:  # fmt: skip
+    """What the module's own code made of the tensors of the file, told."""
+    now = module.state_dict(keep_vars=True)
+    with torch.no_grad():
+        changed = [
+            key for key in own
+            if key in dense and not (isinstance(now.get(key), torch.Tensor) and _same(now[key], dense[key].to(now[key].dtype)))
+        ]  # fmt: skip
+    if not changed:
+        return []
+    without = (
+        "" if versions else f"; {name} does not tell which version of it wrote them, so it took the first"
+    )
+    return [
+        f"the module's own code changed {counted(len(changed), 'tensor')} of {name} as it loaded them: {listed(changed, 3)}{without}"
+    ]
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors hold the same numbers; what is not a number is so in both."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        one, other = _wide(one), _wide(other)
+    if one.shape != other.shape:
+        return False
+    one, other = _wide(one), _wide(other)
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """Real numbers of less than 16 bits as float32: torch compares no smaller ones."""
+    tensor = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
+    return tensor.to(torch.float32) if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
 
 
 # ------------------------------------------------------------------ which tensors
@@ -101,13 +307,15 @@ def _with_prefix(weights: Weights, prefix: str) -> State:
     Raises:
         WeightsMismatch: There are none.
     """
+    places = {".".join(weights.under): weights.tensors, **weights.rivals}
     for start in (prefix, prefix.removesuffix(".") + "."):
         found = _without(weights.tensors, start)
         if found and not any(name.startswith(".") for name in found):
             return found
-        key, _, rest = start.partition(".")
-        if key in weights.rivals and (inner := _without(weights.rivals[key], rest)):
-            return inner
+        for key, state in places.items():
+            rest = start.removeprefix(f"{key}.")
+            if key and rest != start and (inner := _without(state, rest)):
+                return inner
     counts: Counter[str] = Counter()
     for name in weights.tensors:
         parts = name.split(".")[:-1]
@@ -115,12 +323,13 @@ def _with_prefix(weights: Weights, prefix: str) -> State:
     names = [*dict(counts.most_common()), *(f"{key}." for key in weights.rivals)]
     close = nearest(prefix, names, 1) or names[:1]
     shown = ", ".join(
-        f"`{name}`" + (f" ({counts[name]} tensors)" if name in counts else "") for name in names[:8]
+        f"`{name}`" + (f" ({counted(counts[name], 'tensor')})" if name in counts else "")
+        for name in names[:8]
     )
     raise WeightsMismatch(
         f"no tensor of `{weights.name}` has a name that begins with `{prefix}`",
         why=f"their prefixes are {shown}" if names else "their names have no prefix",
-        fix=f"--weights-prefix {close[0]}" if close else "leave --weights-prefix out",
+        fix=f"--weights-prefix {for_shell(close[0])}" if close else "leave --weights-prefix out",
     )
 
 
@@ -150,7 +359,7 @@ def _best(weights: Weights, own: Mapping[str, torch.Tensor], notes: list[str]) -
     where = f"`{chosen.prefix}`" if chosen.prefix else f"`{'.'.join(weights.under)}`"
     if others:
         notes.append(
-            f"the weights under {where} of {weights.name} were taken; --weights-prefix {others[0]} takes others that fit"
+            f"the weights under {where} of {weights.name} were taken; --weights-prefix {for_shell(others[0])} takes others that fit"
         )
     elif not _QUIET.fullmatch(chosen.prefix):
         notes.append(f"the weights under {where} of {weights.name} were taken")
@@ -168,13 +377,12 @@ def _renamings(state: State, own: Mapping[str, torch.Tensor]) -> Iterator[_Renam
         waiting += [more for more in longer if more not in seen]
         seen.update(longer)
     for prefix in _shared_prefixes(own):
-        yield _Renamed("", {prefix + key: tensor for key, tensor in state.items()})
+        yield _Renamed("", _renamed(state, lambda key, prefix=prefix: prefix + key))  # type: ignore[misc]
     if any(_INSIDE.search(key) for key in (*state, *own)):
         # parts that were wrapped one by one: `features.module.0.weight`
-        names = {_INSIDE.sub(r"\1", key): key for key in own}
-        yield _Renamed(
-            "", {names.get(plain := _INSIDE.sub(r"\1", key), plain): tensor for key, tensor in state.items()}
-        )
+        paths = {f"{path}{_MODULE}" for key in own for path in _ancestors(key)}
+        names = {_INSIDE.sub(r"\1", key): key for key in (*own, *sorted(paths))}
+        yield _Renamed("", _renamed(state, lambda key: names.get(plain := _INSIDE.sub(r"\1", key), plain)))
 
 
 def _shared_prefixes(own: Mapping[str, torch.Tensor]) -> Iterator[str]:
@@ -195,11 +403,34 @@ def _whole_parts(state: State, own: Mapping[str, torch.Tensor]) -> list[_Renamed
 
 
 def _without(state: State, prefix: str) -> State:
-    return {
-        key[len(prefix) :]: tensor
-        for key, tensor in state.items()
-        if key.startswith(prefix) and key != prefix
-    }
+    return _renamed(
+        state, lambda key: key[len(prefix) :] if key.startswith(prefix) and key != prefix else None
+    )
+
+
+_MODULE = ".\0"
+"""Stands behind a module's path, where the name of a tensor would: so both are renamed alike."""
+
+
+def _renamed(state: State, rename: Callable[[str], str | None]) -> State:
+    """A state dict under other names, with its versions and extra state; what gets none is left out."""
+
+    def named(items: Mapping[str, Any]) -> dict[str, Any]:
+        return {new: item for key, item in items.items() if (new := rename(key)) is not None}
+
+    versions = versions_of(state)
+    if versions is not None:
+        paths = named(
+            {(f"{path}{_MODULE}" if path else _MODULE[1:]): told for path, told in versions.items()}
+        )
+        versions = {path.removesuffix(_MODULE[1:]).removesuffix("."): told for path, told in paths.items()}
+    return StateDict(named(state), versions, named(extra_of(state)))
+
+
+def _ancestors(key: str) -> Iterator[str]:
+    """The paths of the modules around a tensor, without that of the outermost."""
+    parts = key.split(".")[:-1]
+    return (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
 
 
 def _matches(state: State, own: Mapping[str, torch.Tensor]) -> int:
@@ -247,7 +478,9 @@ def _converted(own: Mapping[str, torch.Tensor], state: State) -> list[str]:
     ]
     quantized = [key for key in own if key in state and state[key].is_quantized]
     if quantized:
-        told.append(f"{len(quantized)} tensors are quantized and were dequantized: {listed(quantized, 3)}")
+        told.append(
+            f"{counted(len(quantized), 'tensor')} {'is' if len(quantized) == 1 else 'are'} quantized and {'was' if len(quantized) == 1 else 'were'} dequantized: {listed(quantized, 3)}"
+        )
     return told
 
 
@@ -269,7 +502,7 @@ class _Mismatch:
         if len(parts) > 1:
             return WeightsMismatch(
                 f"{len(parts)} parts of `{self.weights.name}` fit the module: {listed([part.prefix for part in parts])}",
-                fix=f"--weights-prefix {parts[0].prefix}",
+                fix=f"--weights-prefix {for_shell(parts[0].prefix)}",
             )
         shapes = [key for key in self.misfit if self.own[key].shape != self.chosen.state[key].shape]
         kinds = [key for key in self.misfit if key not in shapes]
