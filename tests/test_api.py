@@ -153,6 +153,8 @@ def test_an_error_crosses_between_processes(kind: type[mlconv.MlconvError]) -> N
         ("mlconv check a.onnx --module b.py:c", "mlconv check a.onnx --module b.py:c"),
         ("pip install --no-deps tf_keras", "pip install --no-deps tf_keras"),
         ("--bisect names the operator", "--bisect names the operator"),
+        ("--input 'ids=1,4:int64[0..9]'", "inputs=['ids=1,4:int64[0..9]']"),
+        ("--input 'a=1,4:int64[0..9]' --input b=1", "inputs=['a=1,4:int64[0..9]', 'b=1']"),
     ],
 )  # fmt: skip
 def test_a_hint_is_told_in_keywords(line: str, python: str) -> None:

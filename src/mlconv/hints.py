@@ -12,9 +12,9 @@ _TEXTS = frozenset({
     "preprocess", "via", "precision",
 })  # fmt: skip
 _COMMANDS = re.compile(r"\b(mlconv|pip|mkdir) ")
-_FLAG = re.compile(r"(?<![\w-])(?:--(?P<name>[a-z][a-z-]*)|-o\b)(?:[ =](?P<value>[^\s;]*[^\s;,.]))?")
-_SEVERAL = re.compile(r"--input \S*\d\S*(?: --input \S+)+")
-_VALUE = re.compile(r"--input (\S+)")
+_FLAG = re.compile(r"(?<![\w-])(?:--(?P<name>[a-z][a-z-]*)|-o\b)(?:[ =](?P<value>'[^']*'|[^\s;]*[^\s;,.]))?")
+_SEVERAL = re.compile(r"--input (?:'[^']*'|\S*\d\S*)(?: --input (?:'[^']*'|\S+))+")
+_VALUE = re.compile(r"--input ('[^']*'|\S+)")
 _PROSE = frozenset(
     {
         "with",
@@ -42,11 +42,15 @@ def in_python(hint: str) -> str:
     """The hint with its options as keyword arguments; one that names a command stays as it is."""
     if _COMMANDS.search(hint):
         return hint
-    return _FLAG.sub(_keyword, _SEVERAL.sub(lambda run: f"inputs={_VALUE.findall(run[0])!r}", hint))
+    return _FLAG.sub(_keyword, _SEVERAL.sub(_inputs, hint))
+
+
+def _inputs(run: re.Match[str]) -> str:
+    return f"inputs={[value.strip(chr(39)) for value in _VALUE.findall(run[0])]!r}"
 
 
 def _keyword(match: re.Match[str]) -> str:
-    flag, value = match["name"], match["value"]
+    flag, value = match["name"], match["value"] and match["value"].strip("'")  # a shell's quotes
     name = "output" if flag is None else flag.replace("-", "_")
     rest = f" {value}" if value else ""
     if name.removeprefix("no_") in _OFF:
