@@ -507,3 +507,18 @@ def test_data_that_is_missing_is_told_what_there_is() -> None:
     with pytest.raises(MissingFile, match="no data at `gone`") as caught:
         assert_understood(Options(data="gone", preprocess="imagenet"))
     assert "of pictures" in caught.value.fix
+
+
+@pytest.mark.parametrize(("stages", "few"), [("resize,0..1", True), ("resize", False)])
+def test_a_range_far_too_narrow_for_a_quantized_input_is_told(tmp_path: Path, stages: str, few: bool) -> None:
+    """Integers that stand for 0..255, as of a network that was trained on pixels."""
+    (tmp_path / "photos").mkdir()
+    pixels = np.linspace(0, 255, 4 * 6 * 3).reshape(4, 6, 3).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photos" / "a.png")
+    spec = TensorSpec("x", (1, 4, 6, 3), "int8", Quantization(1.0, -128))
+    data = open_data(
+        Options(data=str(tmp_path / "photos"), preprocess=f"{stages},layout=NHWC", samples=1), [spec], {}
+    )
+    assert len(list(data.samples)) == 1
+    told = [note for note in data.notes() if "the pictures became 2 of 256 integers" in note]
+    assert bool(told) == few

@@ -16,11 +16,14 @@ from mlconv.checks.samples import numpy_dtype
 from mlconv.errors import BadPreprocess, MlconvError, listed
 from mlconv.pictures.apply import Applied, apply
 from mlconv.pictures.decode import REMARKS, Decoded, decode
-from mlconv.pictures.fit import Fitted
+from mlconv.pictures.fit import Fitted, integer_range
 from mlconv.pictures.folder import Pictures
 from mlconv.pictures.preprocess import Preprocess, Size
 from mlconv.pictures.record import Preprocessed
 from mlconv.tensors import Axis, TensorSpec, show_shape
+
+_FEW_STEPS = 16
+"""Of the 256 integers of a quantized input. Pictures of one colour alone use so few; a range that is 255 times too narrow does too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,22 @@ class Feeding:
             _sha256(self.preprocess),
         )
 
+    def _narrow(self) -> list[str]:
+        """Real numbers of another range than a quantized input's: few of its integers are used."""
+        quantization = self.told().quantization
+        if quantization is None or self._range is None or self.spec.dtype not in ("int8", "uint8"):
+            return []
+        least, greatest = self._range
+        used = round((greatest - least) / quantization.scale) + 1
+        if used >= _FEW_STEPS:
+            return []
+        low, high = integer_range(self.spec.dtype)
+        ends = [quantization.scale * (end - quantization.zero_point) for end in (low, high)]
+        stages = f"the stages give {least:.4g}..{greatest:.4g}"
+        integers = f"the integers of `{self.spec.name}` stand for {ends[0]:.4g}..{ends[1]:.4g}"
+        became = f"the pictures became {used} of {high - low + 1} integers"
+        return [f"{stages}, and {integers}: {became}; is it another range that the model was trained on?"]
+
     def notes(self) -> list[str]:
         """What a reader of the evidence must know."""
         told = [_counted(number, REMARKS[name]) for name, number in self._remarks.items()]
@@ -122,6 +141,7 @@ class Feeding:
                 f"{_pictures(len(cut))} went beyond what the integers of `{self.spec.name}` stand for: "
                 f"up to {100 * max(cut):.2g} % of one was cut"
             )
+        told += self._narrow()
         if self.left_over:
             told.append(f"{_pictures(self.left_over)} of `{self.pictures.root}` {'was' if self.left_over == 1 else 'were'} left over, "
                         f"since the model takes several at once")  # fmt: skip
