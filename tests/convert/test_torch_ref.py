@@ -124,6 +124,7 @@ def own_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # that of another test
     return tmp_path
 
 
