@@ -291,6 +291,23 @@ def test_what_needs_a_gpu_is_told_to_do_without(net: Path) -> None:
 # ------------------------------------------------------------------ what it gives
 
 
+def test_a_wrapper_of_ones_own_is_kept_whatever_it_calls_what_it_holds(net: Path) -> None:
+    (net / "own.py").write_text(
+        "import torch\n"
+        "class Own(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self._orig_mod = torch.nn.Linear(3, 2)\n"
+        "        self.part = torch.nn.Sequential()\n"
+        "    def forward(self, x):\n"
+        "        return self._orig_mod(x).softmax(-1)\n"
+        "def inside():\n"
+        "    return torch.nn.Sequential(Own())\n"
+    )
+    assert type(torch_ref.build("own.py:Own")).__name__ == "Own"
+    assert type(torch_ref.build("own.py:inside")[0]).__name__ == "Own"  # type: ignore[index]
+
+
 @pytest.mark.parametrize("name", ["compiled", "compiled_in_place", "parallel", "averaged", "trains"])
 def test_wrappers_of_training_are_taken_off(net: Path, name: str) -> None:
     made = torch_ref.build(f"net.py:{name}")

@@ -29,6 +29,7 @@ from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.live import Live
 from mlconv.convert.torch_import import inputs as torch_inputs
 from mlconv.convert.torch_import.inputs import Parameters, parameters_of
+from mlconv.convert.torch_import.ref import is_compiled
 from mlconv.convert.torch_import.reference import close, reference, tries
 from mlconv.convert.torch_import.source import Source
 from mlconv.convert.torch_import.state import Held, same_draws, told
@@ -406,10 +407,9 @@ def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     Raises:
         BadUsage: The wrapper has hooks, which the module inside has not.
     """
-    from torch._dynamo.eval_frame import OptimizedModule
-
+    inner: Any
     while True:
-        if isinstance(module, OptimizedModule):
+        if is_compiled(module):
             inner, name = module._orig_mod, "_orig_mod"  # noqa: SLF001  it has no other name
             own = vars(module)  # its attributes are the inner module's, but for those in its own dictionary
         elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):

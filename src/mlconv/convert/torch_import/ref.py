@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,13 +110,21 @@ def assert_real(module: torch.nn.Module, text: str) -> torch.nn.Module:
     return module
 
 
+def is_compiled(module: object) -> bool:
+    """Whether `torch.compile` made a module. By its class: a wrapper of one's own may call what it holds `_orig_mod` too."""
+    dynamo = sys.modules.get(
+        "torch._dynamo.eval_frame"
+    )  # which importing takes a second, and is there where one was made
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+
+
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """The module without what training and ``torch.compile`` put around it, or around its parts."""
     while True:
         if isinstance(module, _WRAPPERS):
             module = module.module
-        elif isinstance(getattr(module, "_orig_mod", None), torch.nn.Module):
-            module = module._orig_mod  # type: ignore[assignment]  # noqa: SLF001  torch.compile's OptimizedModule
+        elif is_compiled(module):
+            module = module._orig_mod  # type: ignore[assignment]  # noqa: SLF001  it has no other name
         else:
             break
     if isinstance(module, torch.jit.ScriptModule):
@@ -126,7 +135,7 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
         if getattr(part, "_compiled_call_impl", None) is not None:
             part._compiled_call_impl = None  # noqa: SLF001  what module.compile() sets
         for name, child in part._modules.items():  # noqa: SLF001  named_children leaves out what stands twice
-            if isinstance(child, _WRAPPERS) or isinstance(getattr(child, "_orig_mod", None), torch.nn.Module):
+            if isinstance(child, _WRAPPERS) or is_compiled(child):
                 part._modules[name] = unwrapped(child)  # type: ignore[arg-type]  # noqa: SLF001
     return module
 
