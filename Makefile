@@ -10,7 +10,7 @@ WORKERS ?= 2
 export MLCONV_TEST_MODELS ?= $(abspath ../shared/models)
 export MLCONV_TEST_EDGETPU ?= $(abspath ../shared/edgetpu)
 
-.PHONY: help env demo test first-hour coverage lint types format docs wheel digits constraints clean
+.PHONY: help env demo test first-hour corpus models fidelity saturation routes coverage lint types format docs wheel digits constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -55,6 +55,24 @@ format: env  ## let ruff put the code in order
 
 first-hour: env  ## the command lines of a first hour, and what each prints, as a table
 	$(BIN)/python benchmarks/first_hour.py
+
+corpus: env  ## what tests/corpus.toml expects of every TFLite file, and what got worse or better
+	$(BIN)/python -m benchmarks.corpus
+
+models: env  ## three int8 Keras networks with random weights into build/models
+	$(BIN)/python -m benchmarks.make_models
+
+fidelity: env models  ## TFLite to ONNX: distance from LiteRT, latency, size, beside tf2onnx (half an hour)
+	$(BIN)/python -m benchmarks.tflite_fidelity > build/tflite_fidelity.md
+	mv build/tflite_fidelity.md benchmarks/results/tflite_fidelity.md
+
+saturation: env models  ## 8-bit files on an emulated processor without VNNI; needs qemu-user-static
+	$(BIN)/python -m benchmarks.saturation > build/saturation.md
+	mv build/saturation.md benchmarks/results/saturation.md
+
+routes: env  ## graphs of the PyTorch and Keras routes beside those of the exporters they build on
+	$(BIN)/python -m benchmarks.route_graphs > build/route_graphs.md
+	mv build/route_graphs.md benchmarks/results/route_graphs.md
 
 docs: env  ## write docs/reference from the code
 	$(BIN)/python docs/generate.py

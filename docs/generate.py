@@ -1,4 +1,4 @@
-"""Writes docs/reference from the program itself: error catalogue, known messages, JSON Schemas, the commands' help.
+"""Writes docs/reference from the program itself: errors, known messages, JSON Schemas, TFLite operators, the commands' help.
 
 ``python docs/generate.py`` writes the pages; with ``--check`` it writes none and exits 1 where one is stale.
 """
@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from mlconv import catalogue, schemas  # noqa: E402  the checkout's own, installed or not
+from mlconv.formats import tflite_schema  # noqa: E402
+from mlconv.formats.tflite_operators import OPERATORS  # noqa: E402
+from mlconv.formats.tflite_operators.entry import TfliteOperator  # noqa: E402
 from mlconv.schemas import Schema  # noqa: E402
 
 FOLDER = ROOT / "docs" / "reference"
@@ -64,7 +67,12 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """File name to content. The commands' page is left out where the command line does not start here."""
-    found = {"errors.md": errors_page(), "json.md": json_page(), "messages.md": messages_page()}
+    found = {
+        "errors.md": errors_page(),
+        "json.md": json_page(),
+        "messages.md": messages_page(),
+        "tflite-operators.md": tflite_operators_page(),
+    }
     commands = cli_page()
     if commands is None:
         _say("docs/reference/cli.md is left as it is: `python -m mlconv --help` does not run here")
@@ -212,7 +220,7 @@ def _one_kind(kind: str, schema: Schema) -> str:
     if kind == "array":
         items = schema["items"]
         return f"list of {_kind(items)}s" if isinstance(items["type"], str) else "list"
-    if kind == "object" and "additionalProperties" in schema:
+    if kind == "object" and schema.get("additionalProperties"):  # {}: values of any type
         return f"object of {_kind(schema['additionalProperties'])}s"
     return kind
 
@@ -224,6 +232,45 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*")
+
+
+# ------------------------------------------------------------------ TFLite operators
+
+
+def tflite_operators_page() -> str:
+    """Every operator of TFLite's schema: how it comes to ONNX, or why it does not."""
+    entries = sorted(OPERATORS.values(), key=lambda entry: entry.kind)
+    converted, others = ([e for e in entries if bool(e.read) is told] for told in (True, False))
+    builtin = sum(not entry.custom for entry in converted)
+    introduction = (
+        f"What mlconv's own importer makes of TFLite's operators: {builtin} of the "
+        f"{len(tflite_schema.BUILTIN_OPERATORS)} names in the schema come to ONNX. A model with any other operator is "
+        "refused, and the error names all of them; `--outputs` cuts a model before them.\n\n"
+        "**Version** is the newest of the operator whose meaning is known; a newer one is refused. **Exact** says how far "
+        "8-bit outputs lie from those of LiteRT's default kernels (XNNPACK where it has one) on the same inputs, in units "
+        "of the last place of the output's type. **MACs** says whether `inspect` counts multiply-accumulates."
+    )
+    reasons = dict.fromkeys(entry.limits for entry in others)
+    refused = [
+        (_escaped(why), ", ".join(_operator_name(entry) for entry in others if entry.limits == why))
+        for why in reasons
+    ]
+    head = ("operator", "version", "exact", "MACs", "limits")
+    parts = [
+        f"## Converted\n\n{_table(head, map(_operator_row, converted))}",
+        f"## Without an ONNX form\n\n{_table(('why', 'operators'), refused)}",
+    ]
+    return _page("TFLite operators", introduction, parts)
+
+
+def _operator_row(entry: TfliteOperator) -> tuple[str, ...]:
+    exact = f"within {entry.worst_lsb} LSB" if entry.worst_lsb else "yes"
+    counted = "yes" if entry.macs else ""
+    return _operator_name(entry), str(entry.versions), exact, counted, _escaped(entry.limits)
+
+
+def _operator_name(entry: TfliteOperator) -> str:
+    return f"custom `{entry.kind}`" if entry.custom else f"`{entry.kind}`"
 
 
 # ------------------------------------------------------------------ commands

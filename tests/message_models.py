@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from tests.convert.tf_models import TfliteGraph
+from tests.convert.tflite_models import TfliteGraph
 
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 Shape = Sequence[int | str]

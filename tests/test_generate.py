@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mlconv.errors import by_id
+from mlconv.formats import tflite_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "docs" / "generate.py"
-PAGES = ("cli.md", "errors.md", "json.md", "messages.md")
+PAGES = ("cli.md", "errors.md", "json.md", "messages.md", "tflite-operators.md")
 
 
 def generate(*words: str) -> subprocess.CompletedProcess[str]:
@@ -66,6 +67,16 @@ def test_every_command_has_its_help(written: Path) -> None:
         re.findall(r"^## mlconv (\S+)$", page, re.MULTILINE)
     )
     assert "--opset N" in page
+
+
+def test_every_tflite_operator_stands_on_its_page_once(written: Path) -> None:
+    page = (written / "tflite-operators.md").read_text(encoding="utf-8")
+    converted, _, refused = page.partition("## Without an ONNX form")
+    told = re.findall(r"^\| `([A-Z0-9_]+)` \|", converted, re.MULTILINE)
+    told += [name for row in refused.splitlines() for name in re.findall(r"`([A-Z0-9_]+)`", row)]
+    assert sorted(told) == sorted(
+        entry.kind for entry in tflite_operators.OPERATORS.values() if not entry.custom
+    )
 
 
 def test_the_links_of_the_pages_lead_to_headings(written: Path) -> None:

@@ -65,7 +65,7 @@ class ConversionOptions(SourceOptions, total=False):
     Attributes:
         force: Replace an existing output. Not needed where it is this source's own earlier artifact.
         outputs: Names of the outputs to keep.
-        opset, runtime, precision, optimize: See `mlconv onnx --help`.
+        opset, runtime, target_isa, precision, optimize: See `mlconv onnx --help`.
         metadata: Into the artifact and the record.
         samples: How many samples to compare on; an example is the first of them.
         atol, rtol: Instead of the default tolerance, which scales with each output.
@@ -78,6 +78,7 @@ class ConversionOptions(SourceOptions, total=False):
     outputs: Sequence[str]
     opset: int | None
     runtime: str | None
+    target_isa: Literal["vnni", "avx2", "arm", "portable"] | None
     precision: Precision
     optimize: bool
     metadata: Mapping[str, str] | None

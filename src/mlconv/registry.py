@@ -94,6 +94,7 @@ class BrokenPlugin:
 
 _TORCH = "pip install 'mlconv[torch,cpu]'"
 _TENSORFLOW = "pip install 'mlconv[tensorflow,cpu]'"
+_LITERT = "pip install 'mlconv[tflite,cpu]'"
 _TFLITE = "pip install 'mlconv[tflite,tensorflow,cpu]'"
 _CPU = "pip install 'mlconv[cpu]'"
 
@@ -134,7 +135,9 @@ CONVERTERS: tuple[Converter, ...] = (
     ),
     Converter("tf2onnx", "tf-graph", "onnx", "mlconv.convert.tf_graph_to_onnx:run",
               ("tensorflow", "tf2onnx"), _TENSORFLOW, _GRAPH | {"trust_model"}, python="TENSORFLOW"),
-    Converter("tf2onnx", "tflite", "onnx", "mlconv.convert.tflite_to_onnx:run",
+    Converter("tflite-import", "tflite", "onnx", "mlconv.convert.tflite_to_onnx:run",
+              ("ai_edge_litert|tflite_runtime|tensorflow", "onnx_ir"), _LITERT, _GRAPH | {"signature", "target_isa"}, cost=5),
+    Converter("tf2onnx", "tflite", "onnx", "mlconv.convert.tensorflow_import.tflite:run",
               ("tensorflow", "tf2onnx"), _TFLITE, _GRAPH | {"signature"}, python="TENSORFLOW"),
     Converter("onnx-rewrite", "onnx", "onnx", "mlconv.convert.onnx_to_onnx:run", ("onnxruntime",), _CPU, _GRAPH),
     Converter("onnxruntime", "onnx", "ort", "mlconv.convert.onnx_to_ort:packer", ("onnxruntime",), _CPU,

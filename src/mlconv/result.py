@@ -67,7 +67,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One converter of a route; ``exporter`` is the tool that it used in the end."""
+    """One converter of a route; ``exporter`` is the tool that it used in the end, ``settings`` what it chose by itself."""
 
     source: str
     target: str
@@ -76,6 +76,7 @@ class Step:
     versions: dict[str, str]
     seconds: float
     attempts: tuple[Attempt, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         told = to_json(self)
@@ -262,7 +263,7 @@ class Compared:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": "mlconv.compare/1", "ok": self.ok,
-            "reference": {"ref": self.reference, "runner": self.parity["reference"]},
+            "reference": {"ref": self.reference, "runner": self.parity["reference"], "kernels": self.parity["kernels"]},
             "candidate": {"ref": self.candidate, "runner": self.parity["candidate"]},
             **{key: self.parity[key] for key in ("data", "preprocess", "seed", "samples", "computes", "informative", "outputs", "notes")},
             "warnings": list(self.warnings), "seconds": round(self.seconds, 3), "failure": _failure(self.failure),

@@ -302,6 +302,10 @@ _ROUTE = _list(
             "exporter": _text("the tool that it used in the end"),
             "versions": _map("versions of the packages that it used", {"type": "string"}),
             "seconds": _number("wall time", minimum=0),
+            "settings": _map(
+                "what it chose by itself and what that means, such as the processor that 8-bit weights were written for",
+                {},
+            ),
             "attempts": _list(
                 "converters that were tried before it",
                 _object(
@@ -326,6 +330,10 @@ _FINDING = _object(
         "detail": _text("what was found"),
     },
     title="finding",
+)
+
+_KERNELS = _or_null(
+    _text("which of its kernels the reference ran, where its runtime has several sets: `XNNPACK`")
 )
 
 _CHECKS = _object(
@@ -356,10 +364,11 @@ _CHECKS = _object(
                     "ok": _boolean("whether every output is within its tolerance"),
                     "reference": _text("what ran the source, e.g. `torch-cpu`"),
                     "candidate": _text("what ran the artifact"),
+                    "kernels": _KERNELS,
                     **_EVIDENCE,
                     "names": _map("the source's output name to the artifact's, where they differ", {"type": "string"}),
                 },
-                optional=("names",),
+                optional=("names", "kernels"),
             ),
             "type": ["object", "null"],
         },
@@ -454,7 +463,7 @@ _SIDE = {"ref": _text("as the user wrote it"), "runner": _text("what ran it")}
 _COMPARE = _document(
     "compare", "Two models on the same inputs", "whether every output is within its tolerance",
     {
-        "reference": _object("the model that is taken for right", _SIDE),
+        "reference": _object("the model that is taken for right", {**_SIDE, "kernels": _KERNELS}, optional=("kernels",)),
         "candidate": _object("the model that is judged", _SIDE),
         **_EVIDENCE,
         "failure": _FAILURE,

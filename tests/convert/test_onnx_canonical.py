@@ -92,6 +92,16 @@ def test_stack_traces_and_stale_shapes_are_dropped() -> None:
     assert [dim.dim_value for dim in shapes["t2"].dim] == [0, 4, 8, 8]
 
 
+def test_where_a_node_comes_from_stays_and_other_metadata_goes() -> None:
+    given = from_proto(residual(), Path())
+    for each in given.graph:
+        each.metadata_props.update({"mlconv.tflite": f"0 {each.op_type} []", "pkg.torch.stack_trace": "a path"})
+    kept = canonical(given)
+    assert [dict(each.metadata_props) for each in kept.graph] == [
+        {"mlconv.tflite": f"0 {each.op_type} []"} for each in kept.graph
+    ]
+
+
 def test_the_model_that_was_given_is_left_as_it_is() -> None:
     given = from_proto(residual(), Path())
     before = serialized(given)

@@ -14,9 +14,9 @@ import pytest
 from tests.convert.onnx_models import branching, model, node, residual
 
 import mlconv
+from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.onnx_graph import finish as onnx_finish
 from mlconv.convert.onnx_graph import optimize as onnx_optimize
-from mlconv.convert.job import Converted, Job, Options
 from mlconv.convert.onnx_graph.file import save
 from mlconv.convert.onnx_to_onnx import run
 from mlconv.errors import BadInputOption, UnknownInput, UnknownOutput, UnsupportedOperator

@@ -11,7 +11,7 @@ from tests.convert.onnx_models import branching, model, node, residual
 
 from mlconv.convert.onnx_graph.canonical import canonical
 from mlconv.convert.onnx_graph.file import from_proto, serialized
-from mlconv.convert.onnx_graph.versions import set_versions
+from mlconv.convert.onnx_graph.versions import set_versions, with_opset
 from mlconv.errors import OpsetOutOfReach, UnsupportedOpset
 from mlconv.runners.onnx_session import OnnxSession, onnxruntime_limits
 
@@ -137,6 +137,15 @@ def test_metadata_survives_a_change_of_opset() -> None:
     proto = branching()
     onnx.helper.set_model_props(proto, {"names": "cat,dog"})
     assert [(entry.key, entry.value) for entry in at(proto, 21).metadata_props] == [("names", "cat,dog")]
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_where_a_node_comes_from_survives_a_change_of_opset(opset: int) -> None:
+    given = from_proto(residual(), Path())
+    for each in given.graph:
+        each.metadata_props["mlconv.tflite"] = f"from {each.op_type}"
+    moved = with_opset(given, opset)
+    assert [each.metadata_props.get("mlconv.tflite") for each in moved.graph] == [f"from {each.op_type}" for each in moved.graph]
 
 
 def test_an_attribute_that_only_newer_opsets_know_goes_where_it_says_nothing() -> None:

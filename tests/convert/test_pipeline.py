@@ -309,6 +309,7 @@ def test_a_packed_artifact_that_is_wrong_is_caught_and_neither_it_nor_its_list_i
         ("onnx", Options(layout=("x=NHWC",)), "`--layout` means", "keep the layout that they have in the source"),
         ("onnx", Options(signature="s"), "`--signature` means", "`--signature` is for sources of saved-model, tflite, torch-export"),
         ("onnx", Options(target_platform="arm"), "`--target-platform` means", "`--target-platform` is for mlconv ort"),
+        ("onnx", Options(target_isa="portable"), "`--target-isa` means", "`--target-isa` is for sources of tflite"),
         ("onnx", Options(tag="t", type_reduction=True), "`--tag`, `--type-reduction` mean", "`--tag` is for sources of saved-model"),
     ],
 )  # fmt: skip
@@ -319,6 +320,12 @@ def test_an_option_that_means_nothing_is_refused_with_who_takes_it(
         convert(str(net), target, options, Call())
     assert what in caught.value.what
     assert why in (caught.value.why or "")
+
+
+def test_a_processor_that_is_none_is_refused_before_anything_runs(net: Path) -> None:
+    with pytest.raises(BadUsage, match="--target-isa sse: there are `vnni`, `avx2`") as caught:
+        convert(str(net), "onnx", Options(target_isa="sse"), Call())
+    assert "portable for any processor" in (caught.value.fix or "")
 
 
 # ------------------------------------------------------------------ sources

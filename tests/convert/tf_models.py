@@ -67,74 +67,7 @@ def operators(job: Job) -> list[str]:
     return [node.op_type for node in onnx.load(job.output).graph.node]
 
 
-# ------------------------------------------------------------------ TFLite by TensorFlow's own schema
-
-
-class TfliteGraph:
-    """A TFLite file in the making. Tensors are numbers; an empty name stays empty."""
-
-    def __init__(self) -> None:
-        from tensorflow.lite.python import schema_py_generated as schema
-
-        self.schema = schema
-        self.model = schema.ModelT()
-        self.model.version = 3
-        self.model.buffers, self.model.operatorCodes = [schema.BufferT()], []
-        self.graph = schema.SubGraphT()
-        self.graph.tensors, self.graph.operators, self.graph.inputs, self.graph.outputs = [], [], [], []
-        self.model.subgraphs = [self.graph]
-
-    def tensor(self, name: str, shape: Sequence[int], constant: Any = None, kind: str = "FLOAT32") -> int:
-        tensor = self.schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = (
-            name.encode(),
-            list(shape),
-            getattr(self.schema.TensorType, kind),
-        )
-        tensor.buffer = 0
-        if constant is not None:
-            buffer = self.schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(constant).tobytes(), np.uint8)
-            self.model.buffers.append(buffer)
-            tensor.buffer = len(self.model.buffers) - 1
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
-    def operator(
-        self,
-        kind: str,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        options: str = "",
-        custom: str = "",
-        **values: Any,
-    ) -> None:
-        code = self.schema.OperatorCodeT()
-        code.builtinCode = getattr(self.schema.BuiltinOperator, kind)
-        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1
-        code.customCode = custom.encode() if custom else None
-        self.model.operatorCodes.append(code)
-        made = self.schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = (
-            len(self.model.operatorCodes) - 1,
-            list(inputs),
-            list(outputs),
-        )
-        if options:
-            made.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
-            made.builtinOptions = getattr(self.schema, f"{options}T")()
-            for name, value in values.items():
-                setattr(made.builtinOptions, name, value)
-        self.graph.operators.append(made)
-
-    def write(self, path: Path, inputs: Sequence[int], outputs: Sequence[int]) -> Path:
-        import flatbuffers  # type: ignore[import-untyped]
-
-        self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(self.model.Pack(builder), b"TFL3")
-        path.write_bytes(bytes(builder.Output()))
-        return path
+# ------------------------------------------------------------------ TFLite by TensorFlow's own converter
 
 
 def quantized_cnn(path: Path) -> Path:

@@ -190,6 +190,16 @@ def test_small_types_are_unpacked(
     assert model.subgraphs[0].tensors[0].array().tolist() == expected
 
 
+def test_a_tensor_without_elements_that_nothing_computes_is_a_constant(fb: Any, build: Build) -> None:
+    tensors = [
+        tensor(fb, "x", [1], "float32"), tensor(fb, "shape", [0], "int32", 1), tensor(fb, "y", [], "float32"), tensor(fb, "none", [0], "float32")
+    ]  # fmt: skip
+    data = build(tensors, [operator(fb, 0, [0, 1], [2])], ["RESHAPE"], [0, 3], [2], (b"",))
+    read = tflite.parse(data).subgraphs[0].tensors
+    assert [told.is_constant for told in read] == [False, True, False, False]
+    assert read[1].array().shape == (0,)
+
+
 def test_scales_of_every_channel_are_kept_and_not_told_as_one(fb: Any, build: Build, tmp_path: Path) -> None:
     per_tensor, per_channel = affine(fb, [0.5], [-3]), affine(fb, [0.5, 0.25], [0, 0], axis=1)
     tensors = [

@@ -130,3 +130,38 @@ def test_without_ai_edge_litert_another_runtime_is_taken(
     monkeypatch.setattr("mlconv.runners.litert.importlib.import_module", without_litert)
     runner = _open(models / f"{TINY}.tflite")
     assert runner.run(_random(runner, 1))["Identity"].shape == (1, 10)
+
+
+def test_built_in_kernels_that_end_their_process_mean_no_spread_and_no_more(models: Path) -> None:
+    runner = _open(models / f"{TINY}_quant.tflite")
+    fed = _random(runner, 1)
+    assert runner.spread(fed) is not None
+    runner._builtin._process.kill()
+    runner._builtin._process.wait()
+    assert runner.spread(fed) is None
+    assert runner.spread(fed) is None
+    assert runner.run(fed)
+
+
+def test_built_in_kernels_that_refuse_the_model_mean_no_spread(models: Path, tmp_path: Path) -> None:
+    from mlconv.runners.litert import BuiltinKernels
+    from mlconv.runners.litert_child import Call
+
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"\0\0\0\0TFL3" + b"\xff" * 64)
+    kernels = BuiltinKernels("ai_edge_litert.interpreter", broken, Call([], []))
+    assert kernels.run([]) is None
+
+
+def test_the_process_of_the_built_in_kernels_ends_with_the_runner(models: Path) -> None:
+    runner = _open(models / f"{TINY}_quant.tflite")
+    runner.spread(_random(runner, 1))
+    process, folder = runner._builtin._process, runner._builtin._folder
+    runner.close()
+    assert process.poll() is not None
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("suffix", ["", "_quant"])
+def test_the_kernels_that_answer_are_told(models: Path, suffix: str) -> None:
+    assert _open(models / f"{TINY}{suffix}.tflite").kernels == "XNNPACK"

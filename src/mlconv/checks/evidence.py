@@ -42,6 +42,7 @@ class Answers:
         seed: Of random data.
         samples: How many samples the files hold.
         preprocess: What was done to pictures, where DATA holds them.
+        kernels: Which of its kernels the reference ran, where it has several sets.
     """
 
     reference: str
@@ -56,6 +57,7 @@ class Answers:
     samples: int = 0
     notes: tuple[str, ...] = ()
     preprocess: Preprocessed | None = None
+    kernels: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Parity:
         ok: Every output is within its tolerance. True with ``informative`` False means that nothing was shown.
         computes: What the tolerance follows, a key of ``checks.parity.FACTOR``.
         notes: What a reader must know: samples left out, outputs that tell nothing.
-        preprocess: As ``Answers``.
+        preprocess, kernels: As ``Answers``.
     """
 
     ok: bool
@@ -81,6 +83,7 @@ class Parity:
     notes: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
     preprocess: Preprocessed | None = None
+    kernels: str | None = None
 
 
 def judge(
@@ -177,7 +180,7 @@ def summed(
     return Parity(
         all(row.ok for row in rows), any(row.informative for row in rows), answers.reference, candidate, answers.data,
         answers.seed, answers.samples, computes, tuple(rows), tuple(notes),
-        {ours: theirs for ours, theirs in names.items() if ours != theirs}, answers.preprocess,
+        {ours: theirs for ours, theirs in names.items() if ours != theirs}, answers.preprocess, answers.kernels,
     )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ def answers_of(runner: Runner, side: Side, folder: Path, example: Feeds | None =
     told = refer(runner, inputs, axes, side.options, folder, example)
     return Answers(
         runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
-        side.options.data or "random", side.options.seed, told.samples, told.notes, told.preprocess,
+        side.options.data or "random", side.options.seed, told.samples, told.notes, told.preprocess, told.kernels,
     )  # fmt: skip
 
 

@@ -70,6 +70,7 @@ def refer(
         count,
         tuple(dict.fromkeys([*notes, *(data.notes() if data else ())])),
         data.told() if data else None,
+        getattr(runner, "kernels", None),
     )
 
 

@@ -31,8 +31,9 @@ def onnx(
     of_conversion: o.ConversionOptions,
     opset: o.Opset = None,
     runtime: o.Runtime = None,
+    target_isa: o.TargetIsa = None,
 ) -> int:
-    wanted = replace(of_source.options(), opset=opset, runtime=runtime)
+    wanted = replace(of_source.options(), opset=opset, runtime=runtime, target_isa=target_isa)
     return _convert(ctx.obj, source, "onnx", of_conversion.over(wanted), of_source, of_conversion)
 
 
@@ -43,6 +44,7 @@ def ort(
     of_conversion: o.ConversionOptions,
     opset: o.Opset = None,
     runtime: o.Runtime = None,
+    target_isa: o.TargetIsa = None,
     target_platform: o.TargetPlatform = None,
     type_reduction: o.TypeReduction = False,
 ) -> int:
@@ -50,6 +52,7 @@ def ort(
         of_source.options(),
         opset=opset,
         runtime=runtime,
+        target_isa=target_isa,
         target_platform=target_platform,
         type_reduction=type_reduction,
     )

@@ -107,6 +107,14 @@ Runtime = Annotated[
         help="Where the artifact shall run, such as onnxruntime==1.17: opset and IR version that it loads.",
     ),
 ]
+TargetIsa = Annotated[
+    str | None,
+    _option(
+        "--target-isa",
+        metavar="vnni|avx2|arm|portable",
+        help="Processor that 8-bit weights are written for; default: this machine's. portable is right on all.",
+    ),
+]
 TargetPlatform = Annotated[
     str | None,
     _option(

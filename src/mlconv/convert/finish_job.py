@@ -49,6 +49,8 @@ class Finish:
         source: What it was made from; with ``options`` it decides what the artifact may compute in.
         renames: Whether names inside the graph are noise that differs from run to run.
         packing: What packs the ONNX artifact; None where that is the artifact.
+        tuned: Whether the graph is left as its converter arranged it.
+        states: Inputs and outputs beside the source's own that carry its variables; nothing is compared with them.
     """
 
     converted: Path
@@ -61,6 +63,8 @@ class Finish:
     source: ModelFile
     renames: bool = False
     packing: Packing | None = None
+    tuned: bool = False
+    states: tuple[tuple[str, str], ...] = ()
 
     @property
     def computes(self) -> Computes:
@@ -103,7 +107,8 @@ def finish(payload: Mapping[str, Any]) -> Any:
     """Payload: ``Finish``. Result: ``{"files", "artifact", "checks", "warnings", "packed"}``."""
     job = from_json(Finish, payload)
     progress.report("finishing the ONNX graph")
-    made = variants(job.converted, job.options, job.inputs, "structural" if job.renames else "kept")
+    wanted = replace(job.options, optimize=False) if job.tuned else job.options
+    made = variants(job.converted, wanted, job.inputs, "structural" if job.renames else "kept")
     packer = _packer(job)
     chosen: Evidence | None = None
     fits: Fit | None = None
@@ -192,7 +197,7 @@ def _evidence(job: Finish, form: Form) -> Evidence:
     told = job.referenced
     answers = Answers(told.runner, job.inputs, job.outputs, told.files, told.spread, told.spread_share, told.noise,
                       job.options.data or "random", job.options.seed, told.samples, told.notes,
-                      told.preprocess)  # fmt: skip
+                      told.preprocess, told.kernels)  # fmt: skip
     taken = {spec.name for spec in runner.inputs}
     given = {spec.name for spec in runner.outputs}
     try:
@@ -207,7 +212,8 @@ def _evidence(job: Finish, form: Form) -> Evidence:
 
 
 def _signature(job: Finish, runner: OnnxSession) -> Finding:
-    found = [*faults(job.inputs, runner.inputs, "input"), *faults(job.outputs, runner.outputs, "output")]
+    outputs = [spec for spec in runner.outputs if spec.name not in dict(job.states).values()]
+    found = [*faults(job.inputs, runner.inputs, "input"), *faults(job.outputs, outputs, "output")]
     return Finding("signature", not found, "; ".join(found) or "that of the source")
 
 

@@ -85,6 +85,9 @@ class Converted:
         weights: Where a module's parameters came from; None where the source holds them itself.
         axes: The ranges of dynamic axes that the source itself tells; ``--input`` overrides them.
         example: An array by input name, where the source came with inputs on which it is known to run.
+        settings: Choices that shaped the artifact beyond the options given, for the record: ``{"target_isa": "vnni"}``.
+        tuned: Whether the graph is arranged for its runtime already, so that nothing simplifies it.
+        states: Names of the optional inputs and of the outputs that carry the source's variables; they follow its own.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -96,6 +99,9 @@ class Converted:
     weights: str | None = None
     axes: dict[str, Axis] = field(default_factory=dict)
     example: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tuned: bool = False
+    states: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Referenced:
         samples: How many samples the files hold; a row of the user's data is one.
         notes: What was left out, in words.
         preprocess: What was done to pictures; None where the user gave none.
+        kernels: Which of the runtime's kernels answered, where it has several sets: ``XNNPACK``.
     """
 
     runner: str
@@ -121,11 +128,15 @@ class Referenced:
     samples: int = 0
     notes: tuple[str, ...] = ()
     preprocess: Preprocessed | None = None
+    kernels: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """What the source's worker tells the command; ``stable_names``: whether two runs name the graph's values alike."""
+    """What the source's worker tells the command; ``stable_names``: whether two runs name the graph's values alike.
+
+    The others are as in ``Converted``.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -136,3 +147,6 @@ class Sourced:
     seconds: float
     referenced: Referenced | None
     stable_names: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+    tuned: bool = False
+    states: tuple[tuple[str, str], ...] = ()

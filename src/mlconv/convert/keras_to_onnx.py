@@ -214,7 +214,11 @@ def _runner(keras: KerasModel, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
         for variable, value in state:
             variable.assign(value)
         return dict(
-            zip(names, call([tf.convert_to_tensor(array, dtypes[name]) for name, array in feeds.items()]), strict=True)
+            zip(
+                names,
+                call([tf.convert_to_tensor(array, dtypes[name]) for name, array in feeds.items()]),
+                strict=True,
+            )
         )
 
     return TensorFlowRunner("keras-cpu", inputs, outputs, run_once)

@@ -25,6 +25,7 @@ from mlconv.convert import origin as origins
 from mlconv.convert.job import Job, Options, Sourced
 from mlconv.convert.live import Live
 from mlconv.convert.packing import PLATFORMS, Packing
+from mlconv.convert.tflite_import.isa import ISAS
 from mlconv.convert.trust import assert_trusted
 from mlconv.errors import (
     BadUsage,
@@ -108,8 +109,8 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
     model = identify(source) if live is None else live.model
     if live is None:
         assert_trusted(model, options)
+    _assert_processors(options)
     routes = _routes(model, target, options, call.via)
-    _assert_platform(options)
     options = with_versions(options, model, target)
     place = (
         Path(call.output)
@@ -201,12 +202,15 @@ def _assert_own_suffix(place: Path, target: str) -> None:
                        fix=f"-o {shlex.quote(str(named))}")  # fmt: skip
 
 
-def _assert_platform(options: Options) -> None:
-    """Before anything runs, since only the last step of a route would look at it.
+def _assert_processors(options: Options) -> None:
+    """Before anything runs, since only one step of a route would look at it.
 
     Raises:
-        BadUsage: `--target-platform` is none.
+        BadUsage: `--target-platform` or `--target-isa` is none.
     """
+    if options.target_isa not in (None, *ISAS):
+        raise BadUsage(f"--target-isa {options.target_isa}: there are {listed(ISAS)}",
+                       fix="--target-isa portable for any processor, or leave it out for this machine's")  # fmt: skip
     if options.target_platform not in (None, *PLATFORMS):
         raise BadUsage(f"--target-platform {options.target_platform}: there are {' and '.join(PLATFORMS)}",
                        fix="--target-platform arm for ARM of any width, amd64 for x86-64")  # fmt: skip
@@ -353,11 +357,16 @@ def _walk(
             sourced = _convert_in_worker(converter, job, call, reference=number == 0)
         told.append(sourced)
         steps.append(Step(converter.source, converter.target, converter.name, sourced.exporter, dict(sourced.versions),
-                          round(sourced.seconds, 3), attempts if number == 0 else ()))  # fmt: skip
+                          round(sourced.seconds, 3), attempts if number == 0 else (), dict(sourced.settings)))  # fmt: skip
         model = ModelFile(str(path), path, converter.target)  # type: ignore[arg-type]
     warnings = dict.fromkeys(warning for sourced in told for warning in sourced.warnings)
     stable = all(sourced.stable_names for sourced in told)
-    return _Made(path, route, replace(told[0], warnings=tuple(warnings), stable_names=stable), tuple(steps))
+    return _Made(
+        path,
+        route,
+        replace(told[0], warnings=tuple(warnings), stable_names=stable, tuned=told[-1].tuned),
+        tuple(steps),
+    )
 
 
 def _convert_in_worker(converter: Converter, job: Job, call: Call, *, reference: bool) -> Sourced:
@@ -396,7 +405,8 @@ def _finish_payload(
     return {
         "converted": str(made.path), "source": to_json(model), "output": str(artifact),
         "options": to_json(options), "inputs": to_json(told.inputs), "outputs": to_json(told.outputs),
-        "referenced": to_json(told.referenced), "renames": not told.stable_names,
+        "referenced": to_json(told.referenced), "renames": not told.stable_names, "tuned": told.tuned,
+        "states": list(told.states),
         "packing": to_json(Packing(packer.name, packer.run, _beside(artifact, made.route))) if packer else None,
         "provenance": {
             "mlconv": __version__, "converters": {step.converter: step.versions for step in made.steps}, "date": today(),

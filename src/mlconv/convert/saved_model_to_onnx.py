@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlconv.convert.job import Converted, Job, Options
+from mlconv.convert.signature import with_axes
 from mlconv.convert.tensorflow_import.custom_objects import import_objects
 from mlconv.convert.tensorflow_import.graph import (
     PACKAGES,
@@ -18,7 +19,7 @@ from mlconv.convert.tensorflow_import.graph import (
     inlined,
     laid_over,
 )
-from mlconv.convert.tensorflow_import.signature import Port, chosen, with_axes
+from mlconv.convert.tensorflow_import.signature import Port, chosen
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import (
     BadInputOption,

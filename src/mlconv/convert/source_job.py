@@ -58,6 +58,7 @@ def convert_by(run: Callable[[Job], Converted], job: Job, *, reference: bool, wi
     return Sourced(
         inputs, converted.outputs, converted.exporter, _versions(converted.packages), warnings,
         converted.weights, seconds, referenced, "tf2onnx" not in converted.packages,
+        converted.settings, converted.tuned, converted.states,
     )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from mlconv.convert.job import Converted, Job, Options
+from mlconv.convert.signature import unknown_output
 from mlconv.convert.tensorflow_import.graph import PACKAGES, Frozen, convert_frozen, laid_over
-from mlconv.convert.tensorflow_import.signature import Port, unknown_output
+from mlconv.convert.tensorflow_import.signature import Port
 from mlconv.convert.tensorflow_import.words import decisive_line
 from mlconv.errors import Corrupt, SourceDoesNotRun, UnknownOutput, UnsupportedType, counted, listed
 from mlconv.formats import ModelFile, mapped

@@ -8,7 +8,7 @@ the tables and the bytes that it hands out.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
@@ -20,7 +20,8 @@ _CODE: dict[str, str] = {
     "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
     "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
 }  # fmt: skip
-_SIZE = {kind: struct.calcsize("<" + code) for kind, code in _CODE.items()}
+_ONE = {kind: struct.Struct("<" + code) for kind, code in _CODE.items()}
+_SIZE = {kind: one.size for kind, one in _ONE.items()}
 
 MAX_TABLES = 1_000_000  # the default of flatbuffers::Verifier, include/flatbuffers/verifier.h
 MAX_REUSE = (
@@ -46,6 +47,7 @@ class Reader:
     data: memoryview
     tables: int = 0
     charged: int = 0
+    _vtables: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def root(self) -> Table:
         """The root table, to which the first four bytes point."""
@@ -61,13 +63,21 @@ class Reader:
             raise FlatbufferError(f"more than {MAX_TABLES:,} tables")
         start = self.follow(position)
         vtable = start - self.number(start, "int32")
-        vtable_size, size = self.number(vtable, "uint16"), self.number(vtable + 2, "uint16")
-        if vtable_size < 4 or vtable_size % 2 or size < 4:
-            raise FlatbufferError(f"the table at byte {start} has no fields that could be")
-        self.span(vtable, vtable_size)
-        self.span(start, size)
+        offsets = self._vtables.get(vtable)
+        if offsets is None:
+            offsets = self._vtables[vtable] = self._vtable(start, vtable)
+        size = offsets[1]
+        self.within(start, size)
         self.charge(size)
-        return Table(self, start, size, vtable, vtable_size)
+        return Table(self, start, size, vtable, offsets)
+
+    def _vtable(self, start: int, vtable: int) -> tuple[int, ...]:
+        """A table of fields: its own size, the tables' size, then the fields' offsets; many tables share it."""
+        vtable_size = self.number(vtable, "uint16")
+        if vtable_size < 4 or vtable_size % 2 or self.number(vtable + 2, "uint16") < 4:
+            raise FlatbufferError(f"the table at byte {start} has no fields that could be")
+        self.within(vtable, vtable_size)
+        return struct.unpack_from(f"<{vtable_size // 2}H", self.data, vtable)
 
     def follow(self, position: int) -> int:
         """Where the offset at ``position`` points: always forward."""
@@ -80,21 +90,27 @@ class Reader:
 
     def number(self, position: int, kind: Kind) -> int:
         """An integer of the buffer's own structure."""
-        self.span(position, _SIZE[kind])
-        value: int = struct.unpack_from("<" + _CODE[kind], self.data, position)[0]
+        one = _ONE[kind]
+        if position < 0 or position + one.size > len(self.data):
+            self.within(position, one.size)
+        value: int = one.unpack_from(self.data, position)[0]
         return value
 
     def span(self, position: int, size: int) -> memoryview:
         """``size`` bytes at ``position``."""
+        self.within(position, size)
+        return self.data[position : position + size]
+
+    def within(self, position: int, size: int) -> None:
+        """Refuse ``size`` bytes at ``position`` that the buffer does not have."""
         if position < 0 or size < 0 or position + size > len(self.data):
             raise FlatbufferError(f"{size} bytes at {position} of {len(self.data)}")
-        return self.data[position : position + size]
 
     def elements(self, position: int, size: int) -> tuple[int, int]:
         """Start and count of the vector to which the offset at ``position`` points; elements take ``size`` bytes."""
         start = self.follow(position)
         count = self.number(start, "uint32")
-        self.span(start + 4, count * size)
+        self.within(start + 4, count * size)
         return start + 4, count
 
     def charge(self, size: int) -> None:
@@ -111,7 +127,11 @@ class Table:
     start: int
     size: int
     vtable: int
-    vtable_size: int
+    offsets: tuple[int, ...]
+
+    def place(self, field: int) -> int | None:
+        """Where the offset of a field stands that is a table, a vector or a string; None where it is absent."""
+        return self._at(field, 4)
 
     def has(self, field: int) -> bool:
         return self._at(field, 0) is not None
@@ -182,10 +202,7 @@ class Table:
 
     def _at(self, field: int, size: int) -> int | None:
         """Where a field stands, or None where the table has it not."""
-        slot = 4 + 2 * field
-        if slot + 2 > self.vtable_size:
-            return None
-        offset = self.reader.number(self.vtable + slot, "uint16")
+        offset = self.offsets[field + 2] if field + 2 < len(self.offsets) else 0
         if not offset:
             return None
         if offset < 4 or offset + size > self.size:

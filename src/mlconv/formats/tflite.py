@@ -40,18 +40,19 @@ def is_edgetpu(path: Path) -> bool:
     return read(path).is_edgetpu
 
 
-def describe(model: ModelFile, signature: str | None = None) -> Description:
+def describe(model: ModelFile, signature: str | None = None, *, parsed: Model | None = None) -> Description:
     """What a TFLite file says of itself; see ``Description``.
 
     Parameters are the elements of float or quantized constants with more than one element, each buffer once. MACs are
-    those of the signature's subgraph and what it calls. A model compiled for the Edge TPU hides both.
+    those of the signature's subgraph and what it calls. A model compiled for the Edge TPU hides both. ``parsed`` is the
+    file where it was read already.
 
     Raises:
         Corrupt: The bytes are no TFLite model.
         UnknownSignature: It has no entry point ``signature``.
     """
     path = mapped.path_of(model)
-    graph = read(path)
+    graph = read(path) if parsed is None else parsed
     entry = graph.signature(signature)
     ranges = value_ranges(graph, signature)
     notes = []

@@ -31,12 +31,14 @@ class Affine:
         zero_point: As many.
         axis: The quantized dimension where there are several.
         block_size: Elements along the last axis that share a scale; then the scales stand in another tensor.
+        scales_at: That tensor's index.
     """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int = 0
     block_size: int | None = None
+    scales_at: int = -1
 
     @property
     def per_tensor(self) -> Quantization | None:

@@ -6,7 +6,7 @@ data and options are views of the file, looked at when they are asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlconv.errors import Corrupt
@@ -131,7 +131,16 @@ def _subgraph(index: int, table: Table, buffers: _Buffers, codes: list[_Code]) -
     )
     inputs, outputs = table.integers(at.INPUTS), table.integers(at.OUTPUTS)
     _check_indices(f"subgraph {index}", inputs + outputs, len(tensors), lowest=0)
+    given = {*inputs, *(written for operator in operators for written in operator.outputs)}
+    tensors = tuple(_empty_constant(tensor) if tensor.index not in given else tensor for tensor in tensors)
     return Subgraph(index, table.text(at.NAME), tensors, inputs, outputs, operators)
+
+
+def _empty_constant(tensor: Tensor) -> Tensor:
+    """A tensor without elements that nothing computes is a constant, though its buffer tells so of none that is empty."""
+    if tensor.data is None and 0 in tensor.shape and not tensor.is_variable:
+        return replace(tensor, data=memoryview(b""))
+    return tensor
 
 
 def _tensor(index: int, table: Table, buffers: _Buffers, ranks_told: bool) -> Tensor:
@@ -163,9 +172,13 @@ def _affine(table: Table | None, index: int) -> Affine | None:
         return None
     if table.integer(at.DETAILS_TYPE, "uint8") == 2:  # BlockwiseQuantization
         details = table.table(at.DETAILS)
-        return Affine(
-            (), (), block_size=details.integer(schema.BlockwiseField.BLOCK_SIZE, "int32") if details else 0
+        if details is None:
+            return Affine((), (), block_size=0)
+        size, scales = (
+            details.integer(field, "int32")
+            for field in (schema.BlockwiseField.BLOCK_SIZE, schema.BlockwiseField.SCALES)
         )
+        return Affine((), (), block_size=size, scales_at=scales)
     scale = tuple(float(number) for number in table.numbers(at.SCALE, "float32"))
     if not scale:
         return None
@@ -231,6 +244,6 @@ def _signature(table: Table, subgraphs: tuple[Subgraph, ...]) -> Signature:
 
 
 def _check_indices(where: str, indices: tuple[int, ...], count: int, lowest: int) -> None:
-    for index in indices:
-        if not lowest <= index < count:
-            raise FlatbufferError(f"{where} refers to tensor {index} of {count}")
+    if indices and not (lowest <= min(indices) and max(indices) < count):
+        odd = next(index for index in indices if not lowest <= index < count)
+        raise FlatbufferError(f"{where} refers to tensor {odd} of {count}")

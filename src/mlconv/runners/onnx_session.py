@@ -18,7 +18,7 @@ from mlconv.errors import SourceDoesNotRun
 from mlconv.formats import ModelFile, ort_file
 from mlconv.formats.refs import for_shell
 from mlconv.messages.onnxruntime_words import plain
-from mlconv.runners import ort_blocks
+from mlconv.runners import ort_blocks, x86
 from mlconv.runners.base import Feeds, Outputs
 from mlconv.runners.onnx_types import NUMPY_NAMES, dims
 from mlconv.tensors import TensorSpec
@@ -60,6 +60,8 @@ class OnnxSession:
             options.intra_op_num_threads = threads
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if x86.saturates():
+            options.add_session_config_entry(x86.PRECISE, "1")
         model: str | bytes = path if isinstance(path, bytes) else str(path)
         if isinstance(path, Path):
             is_ort = _is_ort(path)

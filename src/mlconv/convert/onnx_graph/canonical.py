@@ -7,6 +7,8 @@ outputs, operands first, meets the operators in an order that depends on nothing
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import onnx_ir as ir
 
 from mlconv.convert.onnx_graph.names import Names, rename
@@ -14,6 +16,8 @@ from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.convert.onnx_graph.walk import bodies, operands, subgraphs
 
 _NO_DOMAIN = "ai.onnx"
+OWN_PREFIX = "mlconv."
+"""Of metadata keys that are mlconv's."""
 
 
 def canonical(model: ir.Model, names: Names = "kept") -> ir.Model:
@@ -21,7 +25,7 @@ def canonical(model: ir.Model, names: Names = "kept") -> ir.Model:
 
     Operators are in the order of use and those that no output needs are left out, as are weights; opset imports that
     nothing uses are dropped; documentation of single operators and values, where exporters put stack traces and paths,
-    is dropped too. Types and shapes of intermediate values are inferred anew.
+    is dropped too, but for mlconv's own provenance. Types and shapes of intermediate values are inferred anew.
     """
     model = model.clone()
     for graph in bodies(model):
@@ -128,7 +132,7 @@ def _clean(graph: ir.Graph | ir.Function) -> None:
             else:
                 node.attributes[name] = node.attributes.pop(name)
         node.doc_string = None
-        node.metadata_props.clear()
+        _keep_own(node.metadata_props)
         if node.domain == _NO_DOMAIN:
             node.domain = ""
         for value in (*node.outputs, *(put for inner in subgraphs(node) for put in inner.inputs)):
@@ -138,6 +142,12 @@ def _clean(graph: ir.Graph | ir.Function) -> None:
             inner.doc_string = None
             inner.metadata_props.clear()
     graph.metadata_props.clear()
+
+
+def _keep_own(props: MutableMapping[str, str]) -> None:
+    """Where a node comes from, as mlconv noted it (``mlconv.tflite``), stays."""
+    for key in [key for key in props if not key.startswith(OWN_PREFIX)]:
+        del props[key]
 
 
 def _plain(tensor: ir.TensorProtocol) -> ir.TensorProtocol:

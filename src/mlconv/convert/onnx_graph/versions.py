@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -107,6 +108,7 @@ def with_opset(model: ir.Model, opset: int) -> ir.Model:
         prepared.ir_version, _INITIALIZERS_IR
     )  # before, the converter knows no weight that is no input
     moved = through_proto(prepared, lambda proto: _Mover(proto, opset).moved())
+    _carry_metadata(prepared, moved)
     result = ir.Model(
         moved.graph, ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version,
         domain=model.domain, model_version=model.model_version, doc_string=model.doc_string,
@@ -114,6 +116,17 @@ def with_opset(model: ir.Model, opset: int) -> ir.Model:
     )  # fmt: skip
     result.graph.name, result.graph.doc_string = model.graph.name, model.graph.doc_string
     return result
+
+
+def _carry_metadata(before: ir.Model, after: ir.Model) -> None:
+    """Onnx's converter drops the metadata of nodes; what gives a value of the same name is the same node."""
+    told = {value.name: node.metadata_props for node in _nodes(before) if node.metadata_props for value in node.outputs}
+    for node in _nodes(after):
+        node.metadata_props.update(next((told[value.name] for value in node.outputs if value.name in told), {}))
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    return iter(ir.traversal.RecursiveGraphIterator(model.graph))
 
 
 class _Mover:

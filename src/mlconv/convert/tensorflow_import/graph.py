@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mlconv.convert import signature
 from mlconv.convert.job import Job, Options
+from mlconv.convert.signature import unsupported
 from mlconv.convert.tensorflow_import import branches
 from mlconv.convert.tensorflow_import import repairs as tf2onnx_repairs
-from mlconv.convert.tensorflow_import.signature import Port, finish, with_axes
-from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET, reason, translated, unsupported
-from mlconv.errors import BadInputOption, MlconvError, OpsetOutOfReach, ShapesNeeded, listed
+from mlconv.convert.tensorflow_import.signature import Port, finish
+from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET, reason, translated
+from mlconv.errors import MlconvError, OpsetOutOfReach, listed
 from mlconv.runners.tensorflow import tf_dtype
-from mlconv.tensors import TensorSpec, show_shape, typed, with_input_options
+from mlconv.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -62,13 +64,14 @@ def convert_frozen(frozen: Frozen, job: Job) -> Signature:
         ConverterFailed: tf2onnx gave up.
     """
     inputs = laid_over(frozen.inputs, job.options)
-    _assert_ranked(port for port in inputs if port.spec.dtype != "str")
+    signature.assert_ranked(port.spec for port in inputs if port.spec.dtype != "str")
     with _tf2onnx(job):
         proto = _from_graph(replace(frozen, inputs=inputs), _first_opset(job.options))
     foreign = _foreign(proto)
     if foreign:
         raise unsupported(job.source.ref, _told(foreign), reason(foreign))
-    _assert_ranked(inputs)  # text only now: as a rule ONNX lacks what reads it, and that is the better answer
+    # text only now: as a rule ONNX lacks what reads it, and that is the better answer
+    signature.assert_ranked(port.spec for port in inputs)
     outputs = finish(proto, inputs, frozen.outputs, job, outputs_share_batch=frozen.outputs_share_batch)
     return tuple(port.spec for port in inputs), outputs
 
@@ -134,7 +137,7 @@ def convert_tflite(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], 
     from tf2onnx import optimizer, tfonnx
 
     inputs = laid_over(inputs, job.options)
-    _assert_ranked(inputs)
+    signature.assert_ranked(port.spec for port in inputs)
     with _tf2onnx(job):
         graph = tfonnx.process_tf_graph(None, opset=_first_opset(job.options), tflite_path=str(path))
         proto = optimizer.optimize_graph(graph).make_model("mlconv")
@@ -147,32 +150,9 @@ def convert_tflite(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], 
 
 
 def laid_over(ports: Sequence[Port], options: Options) -> tuple[Port, ...]:
-    """Inputs with names for their dynamic axes, and `--input` over them.
-
-    Raises:
-        UnknownInput: `--input` names none of them.
-        BadInputOption: It contradicts a size or type that the source fixes.
-    """
-    own = with_axes([port.spec for port in ports])
-    specs = with_input_options(own, options.input)
-    for fixed, spec in zip(own, specs, strict=True):
-        if spec.dtype != fixed.dtype or any(
-            isinstance(size, int) and not isinstance(dim, int)
-            for size, dim in zip(fixed.shape or (), spec.shape or (), strict=False)
-        ):
-            raise BadInputOption(
-                f"`--input` makes `{spec.name}` {spec.dtype}[{show_shape(spec.shape)}], and the model fixes it to {fixed.dtype}[{show_shape(fixed.shape)}]",
-                fix=f"{typed(spec.name, show_shape(fixed.shape))}, or export the source with dynamic axes",
-            )  # fmt: skip
+    """See ``mlconv.convert.signature.laid_over``; the tensors stay."""
+    specs = signature.laid_over([port.spec for port in ports], options)
     return tuple(Port(port.tensor, spec) for port, spec in zip(ports, specs, strict=True))
-
-
-def _assert_ranked(ports: Iterable[Port]) -> None:
-    """ONNX has no inputs of unknown rank."""
-    for port in ports:
-        if port.spec.shape is None:
-            raise ShapesNeeded(f"the model does not tell how many axes `{port.spec.name}` has",
-                               fix=f"{typed(port.spec.name, '1,224,224,3')}, with its own sizes or names of axes")  # fmt: skip
 
 
 def _first_opset(options: Options) -> int:

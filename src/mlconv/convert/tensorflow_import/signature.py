@@ -11,9 +11,8 @@ import onnx_ir as ir
 
 from mlconv.convert.job import Job
 from mlconv.convert.onnx_graph.versions import with_opset
+from mlconv.convert.signature import unknown_output
 from mlconv.convert.tensorflow_import.words import DEFAULT_OPSET
-from mlconv.errors import UnknownOutput, listed, nearest
-from mlconv.formats.refs import for_shell
 from mlconv.tensors import Dim, TensorSpec
 
 if TYPE_CHECKING:
@@ -31,32 +30,6 @@ class Port:
 # ------------------------------------------------------------------ names, shapes and outputs that were asked for
 
 
-def with_axes(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Names for the dynamic axes of inputs: ``batch``, ``height`` and ``width`` of an image, else ``INPUT_dimK``."""
-    images = sum(1 for spec in specs if spec.shape is not None and _image_axes(spec.shape))
-    named = []
-    for spec in specs:
-        prefix = re.sub(r"\W", "_", spec.name) + "_"
-        own = _image_axes(spec.shape) if spec.shape is not None else {}
-        shape = spec.shape and tuple(
-            dim if dim is not None
-            else "batch" if axis == 0
-            else (own[axis] if images == 1 else prefix + own[axis]) if axis in own
-            else f"{prefix}dim{axis}"
-            for axis, dim in enumerate(spec.shape)
-        )  # fmt: skip
-        named.append(replace(spec, shape=shape))
-    return tuple(named)
-
-
-def _image_axes(shape: tuple[Dim, ...]) -> dict[int, str]:
-    """The dynamic axes of rank 4 that are height and width: 1 and 2, or 2 and 3 where axis 1 alone has a size."""
-    if len(shape) != 4:
-        return {}
-    first = 2 if isinstance(shape[1], int) and shape[3] is None else 1
-    return {axis: name for axis, name in ((first, "height"), (first + 1, "width")) if shape[axis] is None}
-
-
 def chosen(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:
     """The ports that `--outputs` names, in its order; all where it names none.
 
@@ -68,12 +41,6 @@ def chosen(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:
         if name not in by_name and name.removesuffix(":0") not in by_name:
             raise unknown_output(name, list(by_name))
     return tuple(by_name.get(name) or by_name[name.removesuffix(":0")] for name in names) or tuple(ports)
-
-
-def unknown_output(name: str, names: Sequence[str]) -> UnknownOutput:
-    close = nearest(name, names) or list(names)[:1]
-    return UnknownOutput(f"the model has no output `{name}`", why=f"it has {listed(names)}" if names else None,
-                         fix=f"--outputs {for_shell(close[0])}" if close else "leave --outputs out")  # fmt: skip
 
 
 # ------------------------------------------------------------------ the signature, laid over the graph

@@ -6,19 +6,10 @@ import re
 from collections.abc import Sequence
 
 from mlconv.convert.job import Job
-from mlconv.errors import ConverterFailed, MlconvError, UnsupportedOperator
+from mlconv.errors import ConverterFailed, MlconvError
 from mlconv.messages import Scene, recognised, tensorflow_words
 
 DEFAULT_OPSET = 18
-
-
-def unsupported(ref: str, operators: Sequence[str], why: str | None = None) -> UnsupportedOperator:
-    """The error that names every operator without an ONNX form, e.g. ``HASHTABLE_LOOKUP (#12)``."""
-    count = "1 operator" if len(operators) == 1 else f"{len(operators)} operators"
-    return UnsupportedOperator(
-        f"{count} of `{ref}` {'has' if len(operators) == 1 else 'have'} no ONNX form: {', '.join(operators)}", why=why,
-        fix="cut the model before them with --outputs, or see mlconv explain MLC214",
-    )  # fmt: skip
 
 
 _REASONS = {

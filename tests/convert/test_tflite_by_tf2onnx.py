@@ -18,7 +18,8 @@ from mlconv.errors import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tf_models import TfliteGraph, agree, feeds, job, quantized_cnn
+from tf_models import agree, feeds, job, quantized_cnn
+from tflite_models import TfliteGraph
 
 pytestmark = [
     pytest.mark.framework("tensorflow", "tf2onnx"),
@@ -29,7 +30,7 @@ RNG = np.random.default_rng(0)
 
 
 def _run(task: Any) -> Any:
-    from mlconv.convert.tflite_to_onnx import run
+    from mlconv.convert.tensorflow_import.tflite import run
 
     return run(task)
 
