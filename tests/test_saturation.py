@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +65,34 @@ def test_a_model_that_onnxruntime_refuses_there_is_told_in_its_words(tmp_path: P
 def test_a_process_that_dies_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"Haswell: exit 1: .*no_answers\.npz"):
         emulated(tmp_path / "no_answers.npz", [])
+
+
+SHARED_ZERO_POINT = """
+import sys
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from mlconv.runners import x86
+from mlconv.runners.onnx_session import OnnxSession
+
+assert x86.saturates()
+weights = np.full((4, 4, 1, 1), 127, np.int8)
+held = {"s": np.float32(0.1), "z": np.uint8(0), "ws": np.float32(0.001), "wz": np.int8(0), "w1": weights, "w2": -weights}
+nodes = [helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"])]
+for name in ("1", "2"):
+    nodes += [helper.make_node("DequantizeLinear", [f"w{name}", "ws", "wz"], [f"d{name}"]),
+              helper.make_node("Conv", ["f", f"d{name}"], [f"c{name}"]),
+              helper.make_node("QuantizeLinear", [f"c{name}", "s", "z"], [f"y{name}"])]
+puts = [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4, 2, 2])]
+outs = [helper.make_tensor_value_info(f"y{name}", TensorProto.UINT8, [1, 4, 2, 2]) for name in "12"]
+graph = helper.make_graph(nodes, "g", puts, outs, [numpy_helper.from_array(np.asarray(a), n) for n, a in held.items()])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+answer = OnnxSession(model.SerializeToString()).run({"x": np.full((1, 4, 2, 2), 255, np.uint8)})
+print(int(answer["y1"].max()), int(answer["y2"].max()))
+"""
+
+
+def test_a_model_whose_operators_share_a_zero_point_runs_there_all_the_same() -> None:
+    """255 * 0.127 * 4 = 129.54; two products are 64,770, which 16 bits would cut to 32,767, and the answer to 66."""
+    command = [QEMU, "-cpu", "Haswell", sys.executable, "-c", SHARED_ZERO_POINT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["130", "0"], done.stderr[-2000:]

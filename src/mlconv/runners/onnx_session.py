@@ -68,7 +68,7 @@ class OnnxSession:
             if is_ort:
                 ort_blocks.assert_fits(path)
             options.add_session_config_entry("session.load_model_format", "ORT" if is_ort else "ONNX")
-        self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session: Any = _session(model, options)
         puts, outs = self._session.get_inputs(), self._session.get_outputs()
         # onnxruntime tells [] for a scalar and for a tensor of unknown rank alike: the file knows which
         unranked = _unranked(path) if any(not put.shape for put in (*puts, *outs)) else frozenset()
@@ -96,6 +96,18 @@ class OnnxSession:
     def close(self) -> None:
         """Give the model's memory back; ``run`` raises from then on."""
         self._session = None
+
+
+def _session(model: str | bytes, options: Any) -> Any:
+    """A session of the CPU provider; without optimisation where the exact 8-bit kernels of x86 cannot be chosen with it."""
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime 1.31 rewrites signed weights there, and fails where two operators share a zero point or their weights
+        if not x86.saturates() or "Attempt to replace the existing tensor" not in str(error):
+            raise
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def open_runner(model: ModelFile, options: Options) -> OnnxSession:  # noqa: ARG001  as every runner's
