@@ -37,7 +37,9 @@ def parity() -> Document:
     pairs = [("y", told), ("z", told + 1), ("n", np.full_like(told, np.nan)), ("m", None)]
     rows = [compare(name, [told, told * 2], [given, given], Rule()) for name, given in pairs]
     rows.append(
-        compare("q", [np.arange(4, dtype=np.int8)], [np.arange(4, dtype=np.int8)], Rule(step=1.0, spread=3.0))
+        compare(
+            "q", [np.arange(4, dtype=np.int8)], [np.arange(4, dtype=np.int8)], Rule(step=1.0, spread=(3.0,))
+        )
     )
     answers = Answers("torch-cpu", (IMAGE,), (CODES,), (), notes=("a sample was left out",))
     return dict(to_json(summed(rows, answers, "onnxruntime-cpu", "fp32", {"y": "out"})))

@@ -36,6 +36,12 @@ def raise_value_error(payload):
 def abort(payload):
     os.abort()
 
+def fill_and_abort(payload):
+    import tempfile
+    folder = tempfile.mkdtemp()
+    open(payload, "w").write(folder)
+    os.abort()
+
 def leave(payload):
     print("last words", flush=True)
     os._exit(3)
@@ -59,6 +65,10 @@ def leave_child(payload):
 
 def nap(payload):
     time.sleep(payload)
+
+def ask_for_too_much(payload):
+    import numpy
+    numpy.ones((1 << 40, 1 << 10))
 
 def eat(payload):
     hog = [b"x" * (64 << 20) for _ in range(32)]
@@ -133,6 +143,12 @@ def test_an_abort_ends_the_job_and_names_the_signal() -> None:
     assert caught.value.exit == 7
 
 
+def test_what_a_crashed_job_left_in_temporary_folders_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(Crashed):
+        run("fill_and_abort", str(tmp_path / "told"))
+    assert not Path((tmp_path / "told").read_text()).exists()
+
+
 def test_a_segmentation_fault_ends_the_job_and_names_the_signal() -> None:
     with pytest.raises(Crashed, match="SIGSEGV"):
         run("segfault")
@@ -162,6 +178,13 @@ def test_jobs_that_share_a_deadline_share_the_time() -> None:
 def test_the_memory_limit_ends_the_job() -> None:
     with pytest.raises(OutOfMemory, match=r"memory limit of 0\.5 GiB"):
         run("eat", limits=worker.Limits(bytes=512 << 20))
+
+
+@pytest.mark.framework("numpy")
+def test_an_array_that_finds_no_memory_is_told_as_such() -> None:
+    with pytest.raises(OutOfMemory, match="ran out of memory") as raised:
+        run("ask_for_too_much")
+    assert "Unable to allocate" in str(raised.value.why)
 
 
 def test_something_that_is_no_interpreter_is_refused(tmp_path: Path) -> None:

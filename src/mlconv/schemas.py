@@ -191,7 +191,7 @@ _OUTPUT_PARITY = _object(
         "fault": _or_null(
             _text("what is wrong beyond figures: NaN, infinity, shape, dtype, name, a missing output")
         ),
-        "fault_kind": {"enum": ["not-finite", "signature", None], "description": "the fault's kind"},
+        "fault_kind": {"enum": ["not-finite", "signature", "state", None], "description": "the fault's kind"},
     },
     title="output",
 )
@@ -367,8 +367,11 @@ _CHECKS = _object(
                     "kernels": _KERNELS,
                     **_EVIDENCE,
                     "names": _map("the source's output name to the artifact's, where they differ", {"type": "string"}),
+                    "steps": _or_null(
+                        _count("how many runs in a row were compared too, each from the state that the last one left; null where the source keeps none")
+                    ),
                 },
-                optional=("names", "kernels"),
+                optional=("names", "kernels", "steps"),
             ),
             "type": ["object", "null"],
         },

@@ -241,7 +241,7 @@ def start(
     try:
         with (scratch / "log.txt").open("wb") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(),
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(scratch),
                 start_new_session=True,  # Ctrl-C reaches the command alone, which then ends the worker
             )  # fmt: skip
     except OSError as error:
@@ -258,10 +258,13 @@ def start(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _environment() -> dict[str, str]:
-    """The caller's environment, with a fixed hash seed (sets are iterated alike) and hubs kept offline."""
+def _environment(scratch: Path) -> dict[str, str]:
+    """The caller's environment, with a fixed hash seed (sets are iterated alike) and hubs kept offline.
+
+    Temporary files go into ``scratch``, which is removed however the worker ends.
+    """
     defaults = {"PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1"}
-    return {**defaults, **os.environ, "PYTHONHASHSEED": "0"}
+    return {**defaults, **os.environ, "PYTHONHASHSEED": "0", "TMPDIR": str(scratch)}
 
 
 class _MemoryWatch:

@@ -68,7 +68,8 @@ def _reply(job: dict[str, Any]) -> dict[str, Any]:
         return {"ok": False, "error": error.to_json(), "traceback": traceback.format_exc()}
     except Exception as error:  # noqa: BLE001  # the parent tells what it means
         traceback.print_exc()
-        told = {"type": type(error).__name__, "text": str(error)}
+        kind = MemoryError if isinstance(error, MemoryError) else type(error)  # numpy has one of its own
+        told = {"type": kind.__name__, "text": str(error)}
         return {"ok": False, "exception": told, "traceback": traceback.format_exc()}
 
 

@@ -111,9 +111,21 @@ def test_quantized_integers_may_differ_by_two_steps_or_as_far_as_the_source_s_ow
     a = [RNG.integers(0, 200, (2, 50)).astype(np.uint8) for _ in range(3)]
     assert one(a, [x + np.uint8(2) for x in a], step=1.0).ok
     assert not one(a, [x + np.uint8(3) for x in a], step=1.0).ok
-    row = one(a, [x + np.uint8(3) for x in a], step=1.0, spread=5.0)
+    row = one(a, [x + np.uint8(3) for x in a], step=1.0, spread=(5.0, 1.0))
     assert row.ok
     assert (row.max_lsb, row.spread, row.atol) == (3.0, 5.0, 5.0)
+
+
+def test_kernels_that_lie_apart_on_one_sample_excuse_nothing_on_another() -> None:
+    small, large = (RNG.standard_normal((2, 50)).astype(np.float32) * scale for scale in (1.0, 1000.0))
+    spread = (0.01, 6.0)
+    assert one([small, large], [small + np.float32(0.005), large + np.float32(5.0)], spread=spread).ok
+    assert not one([small, large], [small + np.float32(5.0), large], spread=spread).ok
+
+
+def test_kernels_that_lie_apart_by_more_than_rounding_are_no_excuse() -> None:
+    a = [RNG.standard_normal((2, 50)).astype(np.float32) for _ in range(2)]
+    assert not one(a, [x + np.float32(0.5) for x in a], spread=(1.0, 1.0)).ok
 
 
 def test_indices_must_be_equal() -> None:
@@ -143,6 +155,19 @@ def test_an_output_that_does_not_move_is_uninformative() -> None:
 def test_an_output_that_differs_within_itself_and_never_from_sample_to_sample_is_uninformative() -> None:
     still = [np.arange(5, dtype=np.float32)[None]] * 4
     assert not one(still, list(still)).informative
+
+
+@pytest.mark.parametrize(
+    ("moves", "apart", "informative"), [(3, 0, True), (1, 0, False), (0, 0, False), (3, 1, False)]
+)
+def test_codes_that_are_equal_while_they_move_by_more_than_a_step_show_something(
+    moves: int, apart: int, informative: bool
+) -> None:
+    a = [np.full((1, 5), 7 + number % 2 * moves, np.int8) for number in range(4)]
+    b = [a[0] + np.int8(apart), *a[1:]]
+    assert one(a, list(b), step=1.0, spread=(4.0,)).informative is informative
+    real = [[np.float32(0.5) * x.astype(np.float32) for x in side] for side in (a, b)]
+    assert one(real[0], list(real[1]), step=0.5, spread=(2.0,)).informative is informative
 
 
 def test_an_empty_output_is_uninformative() -> None:

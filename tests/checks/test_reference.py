@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlconv.checks.reference import refer
+from mlconv.checks.reference import in_a_row, refer
 from mlconv.convert.job import Options
 from mlconv.input_grammar import parse_inputs
 from mlconv.tensors import TensorSpec, axes_of, with_input_options
@@ -51,6 +51,42 @@ def test_files_hold_inputs_and_answers_at_every_end_of_the_ranges(tmp_path: Path
             assert (sample["in0"].flat[0], sample["in0"].flat[-1]) == (0, 8)
     assert {batch for batch, _ in shapes} >= {1, 2, 3}
     assert {length for _, length in shapes} >= {2, 16}
+
+
+@dataclass
+class Total(LookUp):
+    """A runner that adds up what it was given, times ``factor``."""
+
+    inputs: tuple[TensorSpec, ...] = (TensorSpec("x", ("batch", 2), "float32"),)
+    factor: float = 1.0
+    left: float | np.ndarray = 0.0
+
+    def run(self, feeds: Feeds) -> Feeds:
+        self.left = 0.0
+        return self.run_on(feeds)
+
+    def run_on(self, feeds: Feeds) -> Feeds:
+        given = feeds["x"] + self.left
+        self.left = self.factor * given
+        return {"y": given.astype(np.float32)}
+
+
+def test_runs_in_a_row_are_left_on_disk_for_inputs_of_one_shape(tmp_path: Path) -> None:
+    runner = Total()
+    told = refer(runner, runner.inputs, axes_of(runner.inputs), Options(), tmp_path)
+    made = in_a_row(runner, runner.inputs, told, tmp_path)
+    steps = [dict(np.load(path)) for path in made.steps]
+    assert len(steps) == 3
+    assert len({step["in0"].shape for step in steps}) == 1
+    np.testing.assert_allclose(steps[2]["out0"], sum(step["in0"] for step in steps), rtol=1e-6)
+    assert made.notes == told.notes
+
+
+def test_variables_that_change_no_answer_are_told(tmp_path: Path) -> None:
+    runner = Total(factor=0.0)
+    told = refer(runner, runner.inputs, axes_of(runner.inputs), Options(samples=1), tmp_path)
+    note = in_a_row(runner, runner.inputs, told, tmp_path).notes[-1]
+    assert note.startswith("the source's variables changed no output in 3 runs in a row")
 
 
 def test_the_last_bit_of_the_inputs_moves_the_answers(tmp_path: Path) -> None:

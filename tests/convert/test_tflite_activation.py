@@ -51,7 +51,9 @@ def _quantizations(
     """Scales and zero points of operand and result: usual, equal, powers of two, far apart, zero points at the ends."""
     rng, least = np.random.default_rng(len(operator)), -128 if kind == "INT8" else 0
     for number in range(count):
-        x, y = ((_scale(rng), least + int(rng.choice([0, 255, 128, int(rng.integers(256))]))) for _ in range(2))
+        x, y = (
+            (_scale(rng), least + int(rng.choice([0, 255, 128, int(rng.integers(256))]))) for _ in range(2)
+        )
         if number % 3 == 0:
             y = x
         if operator in USUAL_OUTPUT and number % 3:
@@ -81,6 +83,19 @@ def test_every_code_becomes_litert_s(
             lsb(by_litert(path, codes), by_onnxruntime(imported(path, opset=(13, 18)[number % 2]), codes))
             == 0
         ), (x, y)
+
+
+@pytest.mark.parametrize("kind", ["INT8", "UINT8"])
+@pytest.mark.parametrize(
+    ("x", "y"), [((0.00334, 100), (2.7, 6)), ((1.5e-5, 0), (0.0625, 0)), ((0.01, 5), (64, 3)), ((0.001, 0), (0.5, 3))]
+)  # fmt: skip
+def test_a_hard_swish_of_next_to_nothing_is_what_litert_s_shifts_leave(
+    tmp_path: Path, kind: str, x: tuple[float, int], y: tuple[float, int]
+) -> None:
+    puts = [Put((256,), kind, *x)], [Put((256,), kind, *y)]
+    path = one_operator(tmp_path / "m.tflite", "HARD_SWISH", *puts)
+    codes = all_codes(kind)
+    assert lsb(by_litert(path, codes), by_onnxruntime(imported(path), codes)) == 0
 
 
 @pytest.mark.parametrize("operator", ["SQRT", "RSQRT"])

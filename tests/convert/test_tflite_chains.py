@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tflite_models import TfliteGraph, by_litert, by_onnxruntime, imported, lsb
+
+from mlconv import to_onnx
 
 pytestmark = [pytest.mark.framework("ai_edge_litert", "onnxruntime")]
 
@@ -51,6 +54,20 @@ def _file(path: Path, start: dict[str, Any], links: list[Link], watched: tuple[i
         )
         made.append(out)
     return graph.write(path, [x], [made[-1], *(made[1 + number] for number in watched)])
+
+
+def _told(made: Path) -> tuple[set[str], list[str]]:
+    """The operators that nodes name, and those that none does."""
+    model = onnx.load(made)
+    whole = {entry.key: entry.value for entry in model.metadata_props}
+    named = {
+        origin
+        for node in model.graph.node
+        for entry in node.metadata_props
+        if entry.key == "mlconv.tflite"
+        for origin in entry.value.split("; ")
+    }
+    return named, json.loads(whole.get("mlconv.tflite.folded", "[]"))
 
 
 def _kinds(made: Path) -> list[str]:
@@ -185,3 +202,42 @@ def test_codes_that_no_path_changes_stay_what_they_are(tmp_path: Path) -> None:
     made = imported(path)
     assert _kinds(made) == ["Identity"]
     assert np.array_equal(by_onnxruntime(made, CODES)[0], CODES)
+
+
+def test_nodes_of_a_chain_name_all_its_operators(tmp_path: Path) -> None:
+    links: list[Link] = [("DEQUANTIZE", {}, {}), ("ABS", {}, {}), ("QUANTIZE", _int8(0.7, -128), {})]
+    made = imported(_file(tmp_path / "m.tflite", _int8(0.9, -128), links))
+    chain = "0 DEQUANTIZE [1]; 1 ABS [2]; 2 QUANTIZE [3]"
+    told = [entry.value for node in onnx.load(made).graph.node for entry in node.metadata_props]
+    assert chain in told
+    assert set(told) == {chain}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_operators_that_leave_no_node_are_listed(tmp_path: Path, finished: bool) -> None:
+    path = _file(tmp_path / "m.tflite", {"kind": "UINT8"}, PICTURE)
+    made = tmp_path / "made.onnx"
+    if finished:
+        to_onnx(path, made)
+    else:
+        made = imported(path)
+    named, folded = _told(made)
+    assert not named
+    assert folded == ["0 CAST [1]", "1 QUANTIZE [2]", "2 SUB [3]", "3 MUL [5]", "4 SUB [7]"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_operator_is_told_by_a_node_or_by_the_list(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    links: list[Link] = []
+    for _ in range(8):
+        links += [
+            ("DEQUANTIZE", {}, {}),
+            (str(rng.choice(["SQRT", "SQUARE", "NEG", "ABS", "FLOOR"])), {}, {}),
+            ("QUANTIZE", _int8(float(rng.choice([0.05, 0.5, 2.0])), int(rng.integers(-128, 20))), {}),
+        ]
+    watched = tuple(int(index) for index in rng.choice(len(links), 2, replace=False))
+    named, folded = _told(imported(_file(tmp_path / "m.tflite", _int8(0.1, -100), links, watched)))
+    told = sorted(int(origin.split()[0]) for origin in {*named, *folded})
+    assert told == list(range(len(links)))
+    assert not named & set(folded)

@@ -23,7 +23,10 @@ SUMS = 1e-5
 
 @pytest.mark.parametrize("kind", ["INT8", "UINT8"])
 @pytest.mark.parametrize("family", ["dense", "depthwise", "grouped"])
-def test_convolutions_of_8_bits_are_exact_and_run_on_integers(tmp_path: Path, kind: str, family: str) -> None:
+@pytest.mark.parametrize("optimize", [True, False])
+def test_convolutions_of_8_bits_are_exact_and_run_on_integers_or_whole_numbers(
+    tmp_path: Path, kind: str, family: str, *, optimize: bool
+) -> None:
     for seed in range(25):
         made = integer_convolution(
             tmp_path / "m.tflite",
@@ -31,9 +34,10 @@ def test_convolutions_of_8_bits_are_exact_and_run_on_integers(tmp_path: Path, ki
             depthwise=family == "depthwise",
             groups=2 if family == "grouped" else 1,
         )
-        result = imported(made.path)
+        result = imported(made.path, optimize=optimize)
         assert lsb(by_litert(made.path, *made.feeds), by_onnxruntime(result, *made.feeds)) == 0, seed
-        assert "QLinearConv" in nodes(result), seed
+        kernels = {"QLinearConv"} | ({"Conv"} if optimize else set())  # see test_tflite_whole_conv
+        assert kernels & set(nodes(result)), seed
 
 
 @pytest.mark.parametrize("opset", [13, 15, 17])

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from tests.convert.tflite_models import TfliteGraph, by_litert, by_onnxruntime, import_job, imported, relative
 
-from mlconv.errors import OpsetOutOfReach, UnknownOutput, UnsupportedOperator, UnsupportedType
+from mlconv.convert.tflite_import import importer
+from mlconv.convert.tflite_to_onnx import run
+from mlconv.errors import (
+    ConverterFailed,
+    Corrupt,
+    UnknownOutput,
+    UnsupportedOperator,
+    UnsupportedType,
+)
 
 pytestmark = [pytest.mark.framework("ai_edge_litert", "onnxruntime")]
 
@@ -54,8 +62,6 @@ def three(path: Path, names: tuple[str, str, str] = ("a", "b", "c")) -> Path:
 
 def by_reference(path: Path, feed: np.ndarray, **options: Any) -> list[np.ndarray]:
     """What the reference answers that the conversion hands on."""
-    from mlconv.convert.tflite_to_onnx import run
-
     runner = run(import_job(path, **options)).reference
     assert runner is not None
     return list(runner.run({runner.inputs[0].name: feed}).values())
@@ -64,6 +70,29 @@ def by_reference(path: Path, feed: np.ndarray, **options: Any) -> list[np.ndarra
 def test_empty_and_repeated_names_are_no_confusion(tmp_path: Path) -> None:
     path = three(tmp_path / "m.tflite", ("", "x", "x"))
     assert relative(by_litert(path, X), by_onnxruntime(imported(path), X)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["a:nchw", "c:nchw", "x:nchw"])
+def test_a_name_of_another_layout_is_no_confusion(tmp_path: Path, name: str) -> None:
+    """``a:nchw`` is what ``a`` is called channels first."""
+    import onnx
+
+    graph = TfliteGraph()
+    x, a, y = graph.tensor("x", X.shape), graph.tensor("a", X.shape), graph.tensor("y", X.shape)
+    constant = graph.tensor(
+        "c", X.shape[2:], np.arange(np.prod(X.shape[2:]), dtype=np.float32).reshape(X.shape[2:])
+    )
+    weights = graph.tensor("w", (X.shape[3], 1, 1, X.shape[3]), np.eye(X.shape[3], dtype=np.float32))
+    bias = graph.tensor("bias", (X.shape[3],), np.ones(X.shape[3], np.float32))
+    odd = graph.tensor(name, X.shape)
+    for given, made in ((x, a), (odd, y)):
+        graph.operator("CONV_2D", [given, weights, bias], [made], "Conv2DOptions", strideH=1, strideW=1)
+    graph.operator("ADD", [a, constant], [odd], "AddOptions")
+    graph.graph.operators = [graph.graph.operators[place] for place in (0, 2, 1)]
+    path = graph.write(tmp_path / "m.tflite", [x], [y, odd])
+    result = imported(path)
+    assert relative(by_litert(path, X), by_onnxruntime(result, X)) < 1e-6
+    assert "c:nchw" in {constant.name for constant in onnx.load(result).graph.initializer} or name == "c:nchw"
 
 
 def test_every_operator_tells_where_it_comes_from(tmp_path: Path) -> None:
@@ -201,6 +230,34 @@ def test_all_operators_without_an_onnx_form_are_named_at_once(tmp_path: Path) ->
     assert "2 operators of" in raised.value.what
     assert "custom `Wobble` (#1, #3)" in raised.value.what
     assert "SKIP_GRAM (#2" in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [(AttributeError, ConverterFailed), (RecursionError, ConverterFailed), (ValueError, Corrupt), (MemoryError, MemoryError)],
+)  # fmt: skip
+def test_what_goes_wrong_inside_is_no_fault_of_the_file(
+    kind: type[Exception], wanted: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next converter is tried; memory that runs out is the worker's to tell."""
+
+    def fails(*_: object) -> None:
+        raise kind("no such thing")
+
+    monkeypatch.setattr(importer, "_function", lambda _: fails)
+    told = "no such thing" if wanted is MemoryError else r"operator 0 \(CONV_2D\)"
+    with pytest.raises(wanted, match=told) as raised:
+        imported(three(tmp_path / "m.tflite"))
+    if wanted is not MemoryError:
+        assert f"{kind.__name__}: no such thing" in str(raised.value)
+
+
+def test_a_defect_beside_the_operators_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "give_states", None)
+    with pytest.raises(ConverterFailed, match=r"mlconv's TFLite importer failed at `.*m\.tflite`"):
+        imported(three(tmp_path / "m.tflite"))
 
 
 def test_a_type_that_the_onnx_form_does_not_take_is_told(tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ def drawn(folder: Path, pattern: list[int]) -> dict[str, tuple[Path, np.ndarray]
     }
 
 
+WHOLE = {"odd groups", "depthwise"}
+"""Those that are written in float32 (``ops/whole_conv.py``) where they may be arranged for speed."""
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -130,13 +133,14 @@ def haswell(tmp_path_factory: pytest.TempPathFactory) -> Haswell:
     folder, told, keys = tmp_path_factory.mktemp("haswell"), [], []
     for weights, pattern in (("extreme", EXTREME), ("harmless", HARMLESS)):
         (folder / weights).mkdir()
-        for number, (path, x) in enumerate(drawn(folder / weights, pattern).values()):
+        for number, (name, (path, x)) in enumerate(drawn(folder / weights, pattern).items()):
             puts, outs = folder / f"{weights}{number}.x.npy", folder / f"{weights}{number}.y.npy"
             np.save(puts, x)
             np.save(outs, by_litert(path, x)[0])
-            for target in ("vnni", "portable"):
-                model = folder / f"{weights}{number}.{target}.onnx"
-                model.write_bytes(imported(path, target_isa=target).read_bytes())
+            for target in ("vnni", "portable", *(["whole numbers"] if name in WHOLE else [])):
+                model, is_whole = folder / f"{weights}{number}.{target}.onnx", target == "whole numbers"
+                made = imported(path, target_isa="vnni" if is_whole else target, optimize=is_whole)
+                model.write_bytes(made.read_bytes())
                 for runner in ("plain", "mlconv"):
                     keys.append((weights, target, runner))
                     told.append({"model": str(model), "x": str(puts), "y": str(outs), "runner": runner})
@@ -167,6 +171,13 @@ def test_a_file_for_vnni_is_wrong_there_and_mlconvs_runner_makes_it_right(haswel
 def test_a_portable_file_is_right_there_in_any_runner(haswell: Haswell) -> None:
     assert set(haswell.worst["extreme", "portable", "plain"]) == {0}
     assert set(haswell.worst["extreme", "portable", "mlconv"]) == {0}
+
+
+@emulated
+@pytest.mark.parametrize("weights", ["extreme", "harmless"])
+def test_whole_numbers_in_float32_are_right_there(haswell: Haswell, weights: str) -> None:
+    assert haswell.worst[weights, "whole numbers", "plain"] == [0] * len(WHOLE)
+    assert haswell.worst[weights, "whole numbers", "mlconv"] == [0] * len(WHOLE)
 
 
 @emulated
@@ -209,7 +220,7 @@ def test_a_depthwise_convolution_of_one_output_a_channel_never_saturates(tmp_pat
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_form_of_the_weights_is_exact_here(tmp_path: Path, isa: Isa) -> None:
     for path, x in drawn(tmp_path, EXTREME).values():
-        result = imported(path, target_isa=isa)
+        result = imported(path, target_isa=isa, optimize=False)
         assert lsb(by_litert(path, x), by_onnxruntime(result, x)) == 0
         types = {tensor.data_type for tensor in onnx.load(result).graph.initializer if len(tensor.dims) > 1}
         assert types == {onnx.TensorProto.UINT8 if isa in ("avx2", "portable") else onnx.TensorProto.INT8}

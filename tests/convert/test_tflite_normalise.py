@@ -13,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from tflite_models import Put, by_litert, by_onnxruntime, imported, lsb, one_operator, relative
 
+from mlconv.errors import UnsupportedOperator
+
 pytestmark = [pytest.mark.framework("ai_edge_litert", "onnxruntime")]
 
 
@@ -50,6 +52,57 @@ def test_beta_is_part_of_the_scale(tmp_path: Path, kind: str, beta: float) -> No
     least, x = -128 if kind == "INT8" else 0, _logits(kind, 900, 5)
     puts = [Put(x.shape, kind, 0.05, least + 77)], [Put(x.shape, kind, 1 / 256, least)]
     path = one_operator(tmp_path / "m.tflite", "SOFTMAX", *puts, "SoftmaxOptions", version=2, beta=beta)
+    assert lsb(by_litert(path, x), by_onnxruntime(imported(path), x)) == 0
+
+
+@pytest.mark.parametrize("shape", [(1,), (4, 1), (2, 3, 7, 1), (1, 2, 3, 1, 1)])
+@pytest.mark.parametrize("kind", ["INT8", "UINT8"])
+def test_the_softmax_of_one_code_is_one(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    """A code that there is not: 256 of 1/256."""
+    least = -128 if kind == "INT8" else 0
+    x = np.arange(least, least + np.prod(shape)).reshape(shape).astype(kind.lower())
+    for scale, beta in ((0.184, 1.0), (3.0, 1.0), (0.01, 0.5)):
+        puts = [Put(shape, kind, scale, 3)], [Put(shape, kind, 1 / 256, least)]
+        path = one_operator(tmp_path / "m.tflite", "SOFTMAX", *puts, "SoftmaxOptions", version=2, beta=beta)
+        expected = by_litert(path, x)
+        assert (expected[0] == least + 255).all()
+        assert lsb(expected, by_onnxruntime(imported(path), x)) == 0
+
+
+@pytest.mark.parametrize("kind", ["INT8", "UINT8"])
+def test_the_greatest_of_several_codes_is_no_more_than_one(tmp_path: Path, kind: str) -> None:
+    least = -128 if kind == "INT8" else 0
+    for scale, classes in ((3.0, 2), (50.0, 3), (50.0, 17)):
+        x = np.full((300, classes), least, kind.lower())
+        x[:, 0] = np.linspace(least, least + 255, len(x))
+        puts = [Put(x.shape, kind, scale, 3)], [Put(x.shape, kind, 1 / 256, least)]
+        path = one_operator(tmp_path / "m.tflite", "SOFTMAX", *puts, "SoftmaxOptions", version=2, beta=1.0)
+        assert lsb(by_litert(path, x), by_onnxruntime(imported(path), x)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "beta", "why"),
+    [
+        ("INT8", 3.0, -1.0, "beta is negative"),
+        ("INT16", 3.0, 2.0, "differences of codes overflow"),
+        ("INT16", 50.0, 1.0, "differences of codes overflow"),
+    ],
+)
+def test_softmax_that_overflows_in_litert_is_refused(
+    tmp_path: Path, kind: str, scale: float, beta: float, why: str
+) -> None:
+    ends = {"INT8": (1 / 256, -128), "INT16": (1 / 32768, 0)}[kind]
+    puts = [Put((4, 3), kind, scale)], [Put((4, 3), kind, *ends)]
+    path = one_operator(tmp_path / "m.tflite", "SOFTMAX", *puts, "SoftmaxOptions", version=3, beta=beta)
+    with pytest.raises(UnsupportedOperator, match=why):
+        imported(path)
+
+
+def test_softmax_of_words_is_exact_as_long_as_nothing_overflows(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(-32768, 32768, (200, 5)).astype(np.int16)
+    x[::7, 1] = 32767
+    puts = [Put(x.shape, "INT16", 4.99)], [Put(x.shape, "INT16", 1 / 32768)]
+    path = one_operator(tmp_path / "m.tflite", "SOFTMAX", *puts, "SoftmaxOptions", version=3, beta=1.0)
     assert lsb(by_litert(path, x), by_onnxruntime(imported(path), x)) == 0
 
 

@@ -104,7 +104,9 @@ def test_calibrated_scales_run_as_one_integer_kernel(tmp_path: Path, operator: s
             (a, b, a * b * 51.7 if operator == "MUL" else out),
             (0, -7, -128),
         )
-        assert kernels(imported(path), tmp_path) == Counter([kernel, *(["Sub"] if operator == "SUB" else [])])
+        assert kernels(imported(path), tmp_path) == Counter(
+            [kernel, *(["BitwiseNot"] if operator == "SUB" else [])]
+        )
 
 
 @pytest.mark.parametrize("constant_first", [False, True])
@@ -266,6 +268,51 @@ def test_a_gate_on_channels_and_a_residual_run_as_integer_kernels_without_transp
     found = kernels(model, tmp_path)
     assert (found["QLinearConv"], found["QLinearMul"], found["QLinearAdd"]) == (1, 1, 1)
     assert found["Transpose"] <= 3  # of the two inputs and the output
+
+
+@pytest.mark.parametrize("kind", ["INT8", "UINT8"])
+@pytest.mark.parametrize("elements", [3, 27])
+def test_sums_that_overflow_in_litert_in_part_are_refused(tmp_path: Path, kind: str, elements: int) -> None:
+    """It wraps 16 elements at a time, and saturates the last ones."""
+    put = Put((elements,), kind, 0.1)
+    path = one_operator(
+        tmp_path / "m.tflite", "ADD", [put, put], [Put((elements,), kind, 1.5e-5)], "AddOptions", version=2
+    )
+    with pytest.raises(UnsupportedOperator, match="sums overflow at its scales"):
+        imported(path)
+
+
+@pytest.mark.parametrize("kind", ["INT8", "UINT8", "INT16"])
+@pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL"])
+@pytest.mark.parametrize("constant", [False, True])
+def test_scalars_stay_scalars(tmp_path: Path, operator: str, kind: str, *, constant: bool) -> None:
+    x, y = np.array(3, kind.lower()), np.array(7, kind.lower())
+    scale = 1e-4 if kind == "INT16" else 0.05
+    more = {} if operator == "MUL" else {"potScaleInt16": False}
+    path = one_operator(
+        tmp_path / "m.tflite", operator, [Put((), kind, scale), Put((), kind, scale, value=y if constant else None)],
+        [Put((), kind, scale)], f"{operator.capitalize()}Options", version=2, **more,
+    )  # fmt: skip
+    feeds = [x] if constant else [x, y]
+    assert lsb(by_litert(path, *feeds), by_onnxruntime(imported(path), *feeds)) == 0
+
+
+@pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL"])
+@pytest.mark.parametrize("activation", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("constant", "given"), [((1,), ()), ((1, 1), (3,)), ((1, 1, 1, 1), (2, 3)), ((1,) * 5, (2, 3, 4, 2)), ((1, 2), (2,))]
+)  # fmt: skip
+@pytest.mark.parametrize("first", [False, True])
+def test_sizes_of_a_constant_number_are_lost_where_litert_loses_them(
+    tmp_path: Path, operator: str, activation: int, constant: tuple[int, ...], given: tuple[int, ...], *, first: bool
+) -> None:  # fmt: skip
+    puts = [Put(constant, "INT8", 0.05, value=np.full(constant, 7, np.int8)), Put(given, "INT8", 0.05)]
+    path = one_operator(
+        tmp_path / "m.tflite", operator, puts if first else puts[::-1],
+        [Put(np.broadcast_shapes(constant, given), "INT8", 0.05)], f"{operator.capitalize()}Options", version=2, fusedActivationFunction=activation,
+    )  # fmt: skip
+    x = np.resize(all_codes("INT8"), given)
+    assert lsb(by_litert(path, x), by_onnxruntime(imported(path), x)) == 0
 
 
 @pytest.mark.parametrize(("kind", "out"), [("INT8", 0.003), ("INT16", 0.5)])

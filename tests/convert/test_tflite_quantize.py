@@ -58,16 +58,42 @@ def test_codes_to_codes_of_another_scale_are_exact(tmp_path: Path, source: str, 
         assert lsb(by_litert(path, codes), by_onnxruntime(imported(path), codes)) == 0, puts
 
 
-def test_a_few_codes_are_rounded_as_litert_s_last_loop_does(tmp_path: Path) -> None:
-    codes = np.arange(-128, -116, dtype=np.int8)
-    path = one_operator(
-        tmp_path / "m.tflite",
-        "QUANTIZE",
-        [Put((12,), "INT8", 0.01)],
-        [Put((12,), "UINT8", 0.08, 128)],
-        "QuantizeOptions",
-    )
+@pytest.mark.parametrize("shape", [(12,), (1,), (16,), (42,), (255,), (5, 7), (1, 3, 3, 19), (2, 3, 2, 2, 5)])
+def test_the_last_codes_are_rounded_as_litert_s_last_loop_does(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    codes = np.resize(all_codes("INT8"), shape)
+    for scale, zero, output_scale in ((0.01, 0, 0.08), (0.007417765446007252, -30, 0.03216790780425072)):
+        puts = [Put(shape, "INT8", scale, zero)], [Put(shape, "UINT8", output_scale, 128)]
+        path = one_operator(tmp_path / "m.tflite", "QUANTIZE", *puts, "QuantizeOptions")
+        assert lsb(by_litert(path, codes), by_onnxruntime(imported(path), codes)) == 0
+
+
+def test_the_last_codes_in_a_chain_are_rounded_so_too(tmp_path: Path) -> None:
+    graph = TfliteGraph()
+    x = graph.tensor("x", (255,), kind="INT8", scale=0.01)
+    a = graph.tensor("a", (255,), kind="UINT8", scale=0.08, zero_point=128)
+    y = graph.tensor("y", (255,), kind="UINT8", scale=1 / 256)
+    graph.operator("QUANTIZE", [x], [a], "QuantizeOptions")
+    graph.operator("LOGISTIC", [a], [y])
+    path, codes = graph.write(tmp_path / "m.tflite", [x], [y]), np.arange(127, -128, -1).astype(np.int8)
     assert lsb(by_litert(path, codes), by_onnxruntime(imported(path), codes)) == 0
+
+
+@pytest.mark.parametrize("scale", [6.426169420592487e-05, 0.05, 2**-7, 3.1])
+@pytest.mark.parametrize("shape", [(1,), (7,), (9,), (4, 29), (1, 3, 3, 5)])
+def test_the_last_words_are_rounded_as_litert_s_last_loop_does(
+    tmp_path: Path, shape: tuple[int, ...], scale: float
+) -> None:
+    """Where dividing and multiplying, float32 and float64, halves to even and away from zero differ: at halves, and beside them."""
+    path = one_operator(
+        tmp_path / "m.tflite", "QUANTIZE", [Put(shape)], [Put(shape, "INT16", scale)], "QuantizeOptions"
+    )
+    made, rng = imported(path), np.random.default_rng(0)
+    for _ in range(30):
+        half = ((rng.integers(-32768, 32768, shape) + 0.5) * np.float64(np.float32(scale))).astype(np.float32)
+        for x in (half, np.nextafter(half, np.float32(np.inf)), np.nextafter(half, np.float32(-np.inf))):
+            assert lsb(by_litert(path, x), by_onnxruntime(made, x)) == 0
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.1, 2**-7, 3e-5])

@@ -150,3 +150,31 @@ def test_operators_without_an_onnx_form_are_all_named(tmp_path: Path) -> None:
     assert caught.value.what.startswith("2 operators of ")
     assert caught.value.what.endswith("have no ONNX form: custom `Sinh` (#0), custom `Cosh` (#2)")
     assert "--outputs" in (caught.value.fix or "")
+
+
+@pytest.mark.framework("tensorflow", "tf2onnx")
+def test_what_another_converter_made_is_told_with_the_reason(tmp_path: Path) -> None:
+    source = one_operator(
+        tmp_path / "m.tflite", "REDUCE_PROD",
+        [Put((2, 3), "INT8", 0.05, 0), Put((1,), "INT32", value=np.array([1], np.int32))],
+        [Put((2,), "INT8", 0.1, 0)], "ReducerOptions", version=2,
+    )  # fmt: skip
+    conversion = to_onnx(source, tmp_path / "m.onnx", write_anyway=True)
+    assert conversion.route[0].converter == "tf2onnx"
+    (told,) = [warning for warning in conversion.warnings if "could not convert it" in warning]
+    assert told.startswith("`tflite-import` could not convert it, and `tf2onnx` did: 1 operator of ")
+    assert "REDUCE_PROD (#0" in told
+
+
+def test_what_the_answers_rest_on_stands_in_the_record_and_in_the_file(tmp_path: Path) -> None:
+    to_onnx(conv(tmp_path / "m.tflite"), tmp_path / "m.onnx", target_isa="portable")
+    assert {"onnxruntime", "onnx", "ai-edge-litert", "numpy"} <= record(tmp_path / "m.onnx")["route"][0][
+        "versions"
+    ].keys()
+    (inside,) = [
+        entry.value
+        for entry in onnx.load(tmp_path / "m.onnx").metadata_props
+        if entry.key == "mlconv.provenance"
+    ]
+    told = json.loads(inside)["converters"]["tflite-import"]
+    assert (told["target_isa"], "onnxruntime" in told) == ("portable", True)

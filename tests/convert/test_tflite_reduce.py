@@ -102,6 +102,26 @@ def test_products_of_integers_are_exact(tmp_path: Path, dtype: str) -> None:
     assert_equal(reducer(tmp_path, "REDUCE_PROD", Put(x.shape, dtype), [2, 0], {}), x)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("shape", [(3, 40), (2, 3, 7, 5), (2, 1, 3)])
+@pytest.mark.parametrize("dtype", ["INT32", "INT64"])
+@pytest.mark.parametrize("kind", ["SUM", "MEAN", "REDUCE_PROD"])
+def test_integers_that_overflow_wrap_as_in_litert(
+    tmp_path: Path, kind: str, dtype: str, shape: tuple[int, ...], keep: bool, opset: int
+) -> None:
+    limits = np.iinfo(dtype.lower())
+    x = np.random.default_rng(len(shape)).integers(limits.min, limits.max, shape, dtype.lower()) | 1
+    assert_equal(reducer(tmp_path, kind, Put(shape, dtype), [len(shape) - 1, 1], {}, keep), x, opset=opset)
+
+
+@pytest.mark.parametrize("dtype", ["INT32", "INT64"])
+def test_products_along_a_batch_of_any_size_are_exact_below_2_to_the_53(tmp_path: Path, dtype: str) -> None:
+    signature = {"signature": [-1, 3]}
+    x = np.random.default_rng(1).integers(1, 9, (4, 3)).astype(dtype.lower())
+    assert_equal(reducer(tmp_path, "REDUCE_PROD", Put(x.shape, dtype, more=signature), [0, 1], {}), x)
+
+
 def every_sum(count: int, dtype: str, rows: int = 6000) -> np.ndarray:
     """(sums, count): rows of codes for every sum that there can be, or ``rows`` of them."""
     sums = np.arange(255 * count + 1)

@@ -37,6 +37,14 @@ def test_every_code_becomes_litert_s(
         assert lsb(by_litert(path, codes), by_onnxruntime(imported(path), codes)) == 0, (scale, made)
 
 
+@pytest.mark.parametrize("output_scale", [0.001, 1.0, 1e20, 1e34])
+@pytest.mark.parametrize("scale", [0.0026, 0.0028, 0.004, 0.01, 0.1])
+def test_exp_leaps_like_litert_where_float32_ends(tmp_path: Path, scale: float, output_scale: float) -> None:
+    puts = [Put(CODES.shape, "INT16", scale)], [Put(CODES.shape, "INT16", output_scale)]
+    path = one_operator(tmp_path / "m.tflite", "EXP", *puts, "ExpOptions", version=2)
+    assert lsb(by_litert(path, CODES), by_onnxruntime(imported(path), CODES)) == 0
+
+
 @pytest.mark.parametrize("approximate", [False, True])
 def test_gelu_is_off_by_one_in_one_interval_of_512_at_most(tmp_path: Path, approximate: bool) -> None:
     for scale, output_scale in SCALES:

@@ -128,7 +128,10 @@ def one_operator(
     ins = [-1 if put is None else add(f"x{number}", put) for number, put in enumerate(inputs)]
     outs = [add(f"y{number}", put) for number, put in enumerate(outputs)]
     graph.operator(kind, ins, outs, options, version=version, **values)
-    given = [index for index, put in zip(ins, inputs, strict=True) if put is not None and put.value is None and index >= 0]
+    given = [
+        index for index, put in zip(ins, inputs, strict=True)
+        if put is not None and put.value is None and not put.more.get("variable")
+    ]  # fmt: skip
     return graph.write(path, given, outs)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlconv.checks.parity import Array, Computes, OutputParity, Rule, compare
-from mlconv.checks.parity_words import masked_words
+from mlconv.checks.parity_words import allowance, difference, masked_words
 from mlconv.checks.samples import is_mark
 from mlconv.pictures.record import Preprocessed
-from mlconv.runners.base import Runner
+from mlconv.runners.base import InARow, Runner, Stateful
 from mlconv.tensors import TensorSpec
 
 _LITTLE = 0.01  # of the elements
@@ -36,20 +36,21 @@ class Answers:
         reference: The runner's name.
         inputs, outputs: The reference's signature.
         files: One ``.npz`` a sample, see ``convert.source_job.Referenced``.
-        spread, spread_share: Of each output; empty where the runtime has one kind of kernels.
+        spread, spread_share: Of each sample and output, and of each output; empty where the runtime has one kind of kernels.
         noise: Of each sample and output, how far it moved with the last bit of the inputs.
         data: ``random``, or the user's DATA.
         seed: Of random data.
         samples: How many samples the files hold.
         preprocess: What was done to pictures, where DATA holds them.
         kernels: Which of its kernels the reference ran, where it has several sets.
+        states: Those of ``outputs`` that carry variables of its own source from run to run.
     """
 
     reference: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: tuple[Path, ...]
-    spread: tuple[float, ...] = ()
+    spread: tuple[tuple[float, ...], ...] = ()
     spread_share: tuple[float, ...] = ()
     noise: tuple[tuple[float, ...], ...] = ()
     data: str = "random"
@@ -58,6 +59,7 @@ class Answers:
     notes: tuple[str, ...] = ()
     preprocess: Preprocessed | None = None
     kernels: str | None = None
+    states: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Parity:
         computes: What the tolerance follows, a key of ``checks.parity.FACTOR``.
         notes: What a reader must know: samples left out, outputs that tell nothing.
         preprocess, kernels: As ``Answers``.
+        steps: How many runs in a row were compared, each from the variables that the last one left; None: there are none.
     """
 
     ok: bool
@@ -84,6 +87,7 @@ class Parity:
     names: dict[str, str] = field(default_factory=dict)
     preprocess: Preprocessed | None = None
     kernels: str | None = None
+    steps: int | None = None
 
 
 def judge(
@@ -120,12 +124,48 @@ def judge(
         if spec.name not in dict(pairs):
             continue
         step = _step(spec, theirs_by_name.get(dict(pairs)[spec.name]))
-        noise = tuple(sample[i] if i < len(sample) else 0.0 for sample in answers.noise)
-        rule = Rule(computes, atol, rtol, step, _at(answers.spread, i), _at(answers.spread_share, i), noise)
+        spread, noise = (tuple(_at(sample, i) for sample in told) for told in (answers.spread, answers.noise))
+        rule = Rule(computes, atol, rtol, step, spread, _at(answers.spread_share, i), noise)
         rows.append(compare(spec.name, reference[spec.name], candidate[spec.name], rule))
     made = summed(rows, answers, runner.name, computes, dict(pairs))
     masked = _masked_row(answers, pairs, reference, candidate)
     return replace(made, notes=(*made.notes, masked)) if masked else made
+
+
+def in_a_row(
+    parity: Parity, runner: Stateful, answers: Answers, steps: Sequence[Path], pairs: Sequence[tuple[str, str]],
+    feeds: Sequence[tuple[str, str]], *, computes: Computes, atol: float | None, rtol: float | None,
+) -> Parity:  # fmt: skip
+    """The verdict with runs in a row, held to the same tolerance.
+
+    Args:
+        steps: The reference's runs in a row, as ``answers.files``.
+
+    Raises:
+        CandidateDoesNotRun: As ``judge``.
+    """
+    told = replace(
+        answers, files=tuple(steps), spread=_at_worst(answers.spread, len(steps)), noise=_at_worst(answers.noise, len(steps))
+    )  # fmt: skip
+    found = judge(InARow(runner), told, pairs, feeds, computes=computes, atol=atol, rtol=rtol)
+    rows = tuple(
+        _carried_wrongly(row, len(steps), computes) if alone.ok and not row.ok else alone
+        for alone, row in zip(parity.outputs, found.outputs, strict=True)
+    )
+    return replace(parity, ok=all(row.ok for row in rows), outputs=rows, steps=len(steps))
+
+
+def _at_worst(told: Sequence[tuple[float, ...]], count: int) -> tuple[tuple[float, ...], ...]:
+    """Figures of samples as those of each run in a row, of which none were taken."""
+    return (tuple(map(max, zip(*told, strict=True))),) * count if told and all(told) else ()
+
+
+def _carried_wrongly(row: OutputParity, count: int, computes: Computes) -> OutputParity:
+    place = f"in run {row.worst_index[0] + 1} of {count}" if row.worst_index else f"in one of {count} runs"
+    beyond = row.fault or difference(asdict(row))
+    allowed = "" if row.fault else f" ({allowance(asdict(row), computes)})"
+    told = f"state is carried on wrongly from run to run: `{row.name}` is right from fresh state, and not {place} in a row: {beyond}{allowed}"
+    return replace(row, fault=told, fault_kind="state")
 
 
 def _masked_row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,7 @@ def answers_of(runner: Runner, side: Side, folder: Path, example: Feeds | None =
     return Answers(
         runner.name, inputs, runner.outputs, told.files, told.spread, told.spread_share, told.noise,
         side.options.data or "random", side.options.seed, told.samples, told.notes, told.preprocess, told.kernels,
+        tuple(_states(runner)),
     )  # fmt: skip
 
 
@@ -197,7 +198,11 @@ def compare_opened(runner: Runner, side: Side, told: Answers, wanted: Sequence[S
     if fault is not None:
         return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
     feeds, notes = _inputs(told.inputs, runner.inputs)
-    pairs, faults = _outputs(told.outputs, runner.outputs, [(a, b) for a, b in wanted])
+    ours, theirs = list(told.outputs), list(runner.outputs)
+    if not wanted:
+        ours, theirs, left = _kept_apart(ours, told.states, theirs, _states(runner))
+        notes += left
+    pairs, faults = _outputs(ours, theirs, [(a, b) for a, b in wanted])
     try:
         parity = judge(
             runner, told, pairs, feeds, computes=computes, atol=side.options.atol, rtol=side.options.rtol
@@ -207,11 +212,30 @@ def compare_opened(runner: Runner, side: Side, told: Answers, wanted: Sequence[S
         return to_json(summed([_fault("inputs", fault)], told, runner.name, computes, {}))
     if computes != "fp32":
         notes.append(f"the candidate computes in {computes} and is held to that tolerance")
-    if [b for _, b in pairs] != [spec.name for spec in runner.outputs][: len(pairs)] and not wanted:
+    if [b for _, b in pairs] != [spec.name for spec in theirs][: len(pairs)] and not wanted:
         notes.append("the outputs stand in another order")
     for row in faults:
         parity = without(parity, row)
     return {**to_json(parity), "notes": [*parity.notes, *notes]}
+
+
+def _states(runner: Runner) -> frozenset[str]:
+    """Outputs that carry variables of the source from run to run, as a file that mlconv made tells."""
+    return frozenset(getattr(runner, "states", {}).values())
+
+
+def _kept_apart(
+    ours: Sequence[TensorSpec], our_states: Collection[str], theirs: Sequence[TensorSpec], their_states: Collection[str]
+) -> tuple[list[TensorSpec], list[TensorSpec], list[str]]:  # fmt: skip
+    """Outputs of both sides without those that carry variables on and that the other side keeps to itself, and a note of them."""
+    from mlconv.errors import listed
+
+    names = [{spec.name for spec in side} for side in (ours, theirs)]
+    our_kept = [spec for spec in ours if spec.name not in our_states or spec.name in names[1]]
+    their_kept = [spec for spec in theirs if spec.name not in their_states or spec.name in names[0]]
+    left = [spec.name for spec in (*ours, *theirs) if spec not in our_kept and spec not in their_kept]
+    told = f"not compared, since they carry variables from run to run, which the other side keeps to itself: {listed(left)}"
+    return our_kept, their_kept, [told] if left else []
 
 
 def _fault(name: str, text: str) -> OutputParity:

@@ -16,6 +16,8 @@ The tolerance is ``|candidate - reference| <= atol + rtol * |reference|``, eleme
   apart on the same inputs, whichever is more: LiteRT's default and built-in kernels differ by up to 21 steps
   on a small int8 ResNet, so a candidate cannot be asked for less.
 * Floating-point outputs of a quantized source: as integers, with the step of the tensor that was dequantized.
+  Floats computed from weights that alone are quantized: ``SPREAD_FACTOR`` times as far, beside the
+  range of the sample, as the source runtime's own kernels lie apart on any; up to ``SPREAD_CAP`` of it.
 * Other integers and booleans (indices, token ids, masks): equal, but for the share of elements on which the
   source runtime's own kernels disagree.
 """
@@ -48,6 +50,11 @@ NOISE_FACTOR = 8
 last bit of the inputs moved TensorFlow itself by 3e-7 to 1.1e-6: 1 to 4 times. Twice that is the room."""
 NOISE_CAP = 1e-3
 """A network with a decision inside (top-k, rounding) jumps at the last bit of an input; that must not excuse everything."""
+SPREAD_FACTOR = 2
+"""What quantizes its activations as it runs jumps by a code here and there: the farthest jump of 8 samples was exceeded by 1.8
+times over 40 draws of a bidirectional LSTM with 8-bit weights."""
+SPREAD_CAP = 1e-2
+"""Of the range: kernels that quantize activations as they run round at 1/255 of it, in each layer. Beyond that it is no rounding."""
 QUANTIZED_LSB = 2
 _FEW = 16  # elements; fewer have no scale of their own
 _FILLER = 1000.0  # times the next magnitude: a mask's value, no result
@@ -63,7 +70,7 @@ class Rule:
         computes: The widest rounding in the artifact.
         atol, rtol: The user's own, which replace the defaults.
         step: Real value of one LSB of a quantized output; None where the output is not quantized.
-        spread: How far the source runtime's own kernels lie apart, in the output's own unit; 0 where unknown.
+        spread: Of each sample, how far the source runtime's own kernels lie apart, in the output's own unit; empty: unknown.
         spread_share: The share of elements on which they differ at all.
         noise: Of each sample, how far the source moved when the last bit of its floating-point inputs did; empty: unknown.
     """
@@ -72,7 +79,7 @@ class Rule:
     atol: float | None = None
     rtol: float | None = None
     step: float | None = None
-    spread: float = 0.0
+    spread: tuple[float, ...] = ()
     spread_share: float = 0.0
     noise: tuple[float, ...] = ()
 
@@ -82,7 +89,8 @@ class OutputParity:
     """One output over all samples. Figures are None where they have no meaning or are infinite.
 
     Attributes:
-        informative: Whether the reference moved, somewhere, by more than the tolerance can hide.
+        informative: Whether the reference moved, somewhere, by more than the tolerance can hide; or a quantized one that is equal
+            everywhere by more than its last bit.
         shown: The share of elements that did.
         max_abs, mean_abs: Of ``candidate - reference``.
         max_rel: Of ``|candidate - reference| / |reference|`` where ``|reference| > atol``.
@@ -95,10 +103,10 @@ class OutputParity:
         worst_index: Sample, then the element's index: the element furthest outside the tolerance, or else the one
             that differs most.
         worst: Reference and candidate there.
-        spread, noise: See ``Rule``; the greatest noise of all samples.
+        spread, noise: See ``Rule``; the greatest of all samples.
         step: Real value of one LSB; None where the output is not quantized.
         fault: In words, what is wrong beyond figures (NaN, shape, dtype, missing); None otherwise.
-        fault_kind: ``not-finite``, ``signature`` or None.
+        fault_kind: ``not-finite``, ``signature``, ``state`` (see ``evidence.in_a_row``) or None.
     """
 
     name: str
@@ -157,6 +165,9 @@ def compare(
     allowed = 0.0 if _is_float(reference[0]) or rule.step is not None else rule.spread_share
     ok = outside <= allowed * sum(array.size for array in reference)
     shown = _shown(reference, tolerances)
+    if rule.step is not None and figures["max_abs"] == 0:  # the tolerance hid nothing, whatever it is
+        last_bit = (1.0 if not _is_float(reference[0]) else rule.step) / _INFORMATIVE
+        shown = max(shown, _shown(reference, [(last_bit, 0.0)] * len(reference)))
     return OutputParity(name, ok, shown > 0, shown=shown, **figures)
 
 
@@ -208,6 +219,11 @@ def _tolerances(reference: Sequence[Array], rule: Rule) -> list[tuple[float, flo
     typical = float(
         np.median([4 * np.abs(_results([array])).mean() for array in reference if array.size] or [0.0])
     )
+    apart = max(rule.spread, default=0.0)
+    ranges = (_range([array]) for array in reference)
+    relative = max(
+        (far / wide for far, wide in zip(rule.spread, ranges, strict=False) if wide > 0), default=0.0
+    )
     for sample, array in enumerate(reference):
         if _is_float(reference[0]):
             factor = FACTOR[rule.computes]
@@ -219,9 +235,11 @@ def _tolerances(reference: Sequence[Array], rule: Rule) -> list[tuple[float, flo
             )
             if rule.step is not None:
                 atol = max(atol, QUANTIZED_LSB * rule.step)
-            atol = max(atol, rule.spread)
+                atol = max(atol, apart)
+            elif rule.spread:
+                atol = max(atol, min(SPREAD_FACTOR * relative, SPREAD_CAP) * _range([array]))
         else:
-            atol, rtol = max(QUANTIZED_LSB * rule.step, rule.spread) if rule.step is not None else 0.0, 0.0
+            atol, rtol = max(QUANTIZED_LSB * rule.step, apart) if rule.step is not None else 0.0, 0.0
         found.append((atol if rule.atol is None else rule.atol, rtol if rule.rtol is None else rule.rtol))
     return found
 
@@ -304,7 +322,7 @@ def _figures(
         "sqnr_db": 10 * np.log10(r_norm / noise) if r_norm and noise else None,
         "max_lsb": max_abs / step if step else None,
         "argmax_agreement": agree / rows if rows else None,
-        "range": _range(reference), "spread": rule.spread if rule.step is not None or rule.spread else None,
+        "range": _range(reference), "spread": max(rule.spread, default=0.0 if rule.step is not None else None),
         "noise": max(rule.noise, default=None),
     }  # fmt: skip
     told: dict[str, Any] = {name: _finite(value) for name, value in figures.items()}

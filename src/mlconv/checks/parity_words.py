@@ -74,7 +74,7 @@ def parity_verdict(parity: dict[str, Any]) -> VerdictError | None:
     if not failed:
         return None
     more = f"; so {'does' if len(failed) == 2 else 'do'} {len(failed) - 1} further" if len(failed) > 1 else ""
-    kinds = {"not-finite": NotFinite, "signature": SignaturesDiffer}
+    kinds = {"not-finite": NotFinite, "signature": SignaturesDiffer, "state": ParityFailed}
     worst = max(
         failed, key=lambda row: (row["fault"] is not None, 0.0 if row["max_abs"] is None else _nearness(row))
     )

@@ -15,9 +15,11 @@ from mlconv.checks.drawn import run
 from mlconv.checks.samples import Sample
 from mlconv.convert.job import Options, Referenced
 from mlconv.errors import NotRepeatable, SourceDoesNotRun
-from mlconv.runners.base import Feeds, Outputs, Runner
+from mlconv.runners.base import Feeds, Outputs, Runner, Stateful
 from mlconv.tensors import Axis, TensorSpec
 
+STEPS = 3
+"""Runs in a row: the second begins with what a fresh run left, the third with what a run left that began so."""
 _SAME_ANSWER = 1e-3  # of the range; threads that add in another order stay far below
 
 
@@ -64,7 +66,7 @@ def refer(
     return Referenced(
         runner.name,
         tuple(files),
-        _greatest(spreads),
+        tuple(map(tuple, spreads)),
         _greatest(shares),
         tuple(noises),
         count,
@@ -72,6 +74,35 @@ def refer(
         data.told() if data else None,
         getattr(runner, "kernels", None),
     )
+
+
+def in_a_row(runner: Runner, inputs: Sequence[TensorSpec], told: Referenced, folder: Path) -> Referenced:
+    """Run a source that keeps variables ``STEPS`` times without a reset, on samples of the first one's shapes.
+
+    Returns:
+        ``told`` with ``steps``; with a note where that shows nothing, since no answer is another than from fresh variables.
+    """
+    if not isinstance(runner, Stateful):
+        return replace(told, notes=(*told.notes, f"{runner.name} ran from fresh variables alone"))
+    samples = list(map(_loaded, told.files))
+    shapes = [[sample[f"in{i}"].shape for i in range(len(inputs))] for sample in samples]
+    samples = [sample for sample, own in zip(samples, shapes, strict=True) if own == shapes[0]]
+    files, moved = [], False
+    for number in range(STEPS):
+        fresh = samples[number % len(samples)]
+        feeds = {spec.name: fresh[f"in{i}"] for i, spec in enumerate(inputs)}
+        outputs = (runner.run if number == 0 else runner.run_on)(feeds)
+        made = {f"out{i}": _plain(array) for i, array in enumerate(outputs.values())}
+        moved = moved or any(not np.array_equal(array, fresh[name]) for name, array in made.items())
+        files.append(folder / f"step-{number}.npz")
+        np.savez(files[-1], **{name: fresh[name] for name in fresh if name.startswith("in")}, **made)
+    silent = f"the source's variables changed no output in {STEPS} runs in a row: nothing was shown for them"
+    return replace(told, steps=tuple(files), notes=told.notes if moved else (*told.notes, silent))
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as sample:
+        return dict(sample)
 
 
 def _after_example(

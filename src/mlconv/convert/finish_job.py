@@ -19,7 +19,7 @@ import onnx_ir as ir
 from mlconv import progress
 from mlconv.checks.computes import asked_for
 from mlconv.checks.drawn import first_answer
-from mlconv.checks.evidence import Answers, CandidateDoesNotRun, Parity, judge
+from mlconv.checks.evidence import Answers, CandidateDoesNotRun, Parity, in_a_row, judge
 from mlconv.checks.parity import Computes
 from mlconv.checks.signatures import faults
 from mlconv.checks.structure import Finding, check_structure
@@ -50,7 +50,7 @@ class Finish:
         renames: Whether names inside the graph are noise that differs from run to run.
         packing: What packs the ONNX artifact; None where that is the artifact.
         tuned: Whether the graph is left as its converter arranged it.
-        states: Inputs and outputs beside the source's own that carry its variables; nothing is compared with them.
+        states: Inputs and outputs that carry the source's variables, beside its own or, where they are in its file, among them.
     """
 
     converted: Path
@@ -200,19 +200,24 @@ def _evidence(job: Finish, form: Form) -> Evidence:
                       told.preprocess, told.kernels)  # fmt: skip
     taken = {spec.name for spec in runner.inputs}
     given = {spec.name for spec in runner.outputs}
+    pairs = [(spec.name, spec.name) for spec in job.outputs if spec.name in given]
+    feeds = [(spec.name, spec.name) for spec in job.inputs if spec.name in taken]
+    atol, rtol = job.options.atol, job.options.rtol
     try:
-        parity = judge(
-            runner, answers, [(spec.name, spec.name) for spec in job.outputs if spec.name in given],
-            [(spec.name, spec.name) for spec in job.inputs if spec.name in taken],
-            computes=job.computes, atol=job.options.atol, rtol=job.options.rtol,
-        )  # fmt: skip
+        parity = judge(runner, answers, pairs, feeds, computes=job.computes, atol=atol, rtol=rtol)
+        if told.steps:
+            parity = in_a_row(
+                parity, runner, answers, told.steps, pairs, feeds, computes=job.computes, atol=atol, rtol=rtol
+            )
     except CandidateDoesNotRun as error:  # it loads, and does not run on what the source runs on
         return Evidence(form, structure, _load(False, decisive(error.cause)), None)
     return Evidence(form, structure, _load(True, ""), parity)
 
 
 def _signature(job: Finish, runner: OnnxSession) -> Finding:
-    outputs = [spec for spec in runner.outputs if spec.name not in dict(job.states).values()]
+    own = {spec.name for spec in job.outputs}
+    carrying = set(dict(job.states).values()) - own
+    outputs = [spec for spec in runner.outputs if spec.name not in carrying]
     found = [*faults(job.inputs, runner.inputs, "input"), *faults(job.outputs, outputs, "output")]
     return Finding("signature", not found, "; ".join(found) or "that of the source")
 

@@ -87,7 +87,8 @@ class Converted:
         example: An array by input name, where the source came with inputs on which it is known to run.
         settings: Choices that shaped the artifact beyond the options given, for the record: ``{"target_isa": "vnni"}``.
         tuned: Whether the graph is arranged for its runtime already, so that nothing simplifies it.
-        states: Names of the optional inputs and of the outputs that carry the source's variables; they follow its own.
+        states: Names of the optional inputs and of the outputs that carry the source's variables; they follow its own. Empty where
+            they are in the source's file, whose runner then tells them.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -111,24 +112,26 @@ class Referenced:
     Attributes:
         runner: What ran it, e.g. ``torch-cpu``.
         files: One ``.npz`` a sample: ``in0, in1, ...`` and ``out0, out1, ...`` in the signature's order.
-        spread: Of each output, how far the runtime's own kernels lie apart; empty where it has one kind.
+        spread: Of each sample and output, how far the runtime's own kernels lie apart; empty where it has one kind.
         spread_share: Of each output, the share of elements on which they differ.
         noise: Of each sample and output, how far it moved when the last bit of the floating-point inputs did.
         samples: How many samples the files hold; a row of the user's data is one.
         notes: What was left out, in words.
         preprocess: What was done to pictures; None where the user gave none.
         kernels: Which of the runtime's kernels answered, where it has several sets: ``XNNPACK``.
+        steps: As ``files``, of runs in a row, each from the variables that the last one left; empty where there are none.
     """
 
     runner: str
     files: tuple[Path, ...] = ()
-    spread: tuple[float, ...] = ()
+    spread: tuple[tuple[float, ...], ...] = ()
     spread_share: tuple[float, ...] = ()
     noise: tuple[tuple[float, ...], ...] = ()
     samples: int = 0
     notes: tuple[str, ...] = ()
     preprocess: Preprocessed | None = None
     kernels: str | None = None
+    steps: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def convert(source: str, target: str, options: Options, call: Call) -> Conversio
         steps = _steps(made, finished)
         conversion = Conversion(
             failure is None, origin, _artifact(finished, files, target, place), steps, finished["checks"],
-            (*made.sourced.warnings, *finished["warnings"], *unused(options), *_untested(steps)), time.perf_counter() - start, failure,
+            (*_fallback(steps), *made.sourced.warnings, *finished["warnings"], *unused(options), *_untested(steps)), time.perf_counter() - start, failure,
         )  # fmt: skip
         if failure is None or call.write_anyway:
             output.put(files, destination, {**conversion.to_json(), **_circumstances(options)})
@@ -409,7 +409,7 @@ def _finish_payload(
         "states": list(told.states),
         "packing": to_json(Packing(packer.name, packer.run, _beside(artifact, made.route))) if packer else None,
         "provenance": {
-            "mlconv": __version__, "converters": {step.converter: step.versions for step in made.steps}, "date": today(),
+            "mlconv": __version__, "converters": {step.converter: {**step.versions, **step.settings} for step in made.steps}, "date": today(),
             "source": {"name": _plain_name(source), "format": source.format, "sha256": source.sha256,
                        "weights_sha256": source.weights_sha256},
         },
@@ -487,6 +487,15 @@ def _steps(made: _Made, finished: Any) -> tuple[Step, ...]:
         packer.source, packer.target, packer.name, told["exporter"], told["versions"], told["seconds"]
     )
     return (*made.steps, packed)
+
+
+def _fallback(steps: Sequence[Step]) -> list[str]:
+    """That another converter than the best one made the artifact, and why: its answers may be worse."""
+    return [
+        f"`{attempt.converter}` could not convert it, and `{step.converter}` did: {attempt.what}"
+        for step in steps
+        for attempt in step.attempts
+    ]
 
 
 def _untested(steps: Sequence[Step]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlconv import progress
 from mlconv.checks.ranges import with_ranges
-from mlconv.checks.reference import refer, with_example_ranges
+from mlconv.checks.reference import in_a_row, refer, with_example_ranges
 from mlconv.convert.job import Converted, Job, Sourced
 from mlconv.jsonable import from_json, to_json
 from mlconv.runners.base import Runner
@@ -50,15 +50,18 @@ def convert_by(run: Callable[[Job], Converted], job: Job, *, reference: bool, wi
         with_ranges(converted.inputs, job.source, converted.reference, graph), converted.example
     )
     referenced = None
+    states = converted.states or tuple(getattr(converted.reference, "states", {}).items())
     if reference and job.options.parity:
         progress.report(f"running the source in {converted.reference.name}")
         axes = {**axes_of(inputs), **converted.axes, **axes_of(inputs, job.options.input, ranged_only=True)}
         referenced = refer(converted.reference, inputs, axes, job.options, job.scratch, converted.example)
+        if states:
+            referenced = in_a_row(converted.reference, inputs, referenced, job.scratch)
     warnings = (*converted.warnings, *_shapes_told(job))
     return Sourced(
         inputs, converted.outputs, converted.exporter, _versions(converted.packages), warnings,
         converted.weights, seconds, referenced, "tf2onnx" not in converted.packages,
-        converted.settings, converted.tuned, converted.states,
+        converted.settings, converted.tuned, states,
     )  # fmt: skip
 
 

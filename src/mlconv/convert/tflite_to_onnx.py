@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from mlconv.checks.drawn import run as run_once
+from mlconv.checks.samples import draw
 from mlconv.convert.job import Converted, Job
 from mlconv.convert.signature import assert_ranked, laid_over
 from mlconv.convert.tflite_import.cut import reference_file
-from mlconv.convert.tflite_import.graph import Target
 from mlconv.convert.tflite_import.entry import assert_numbers, chosen, chosen_silently
+from mlconv.convert.tflite_import.graph import Target
 from mlconv.convert.tflite_import.importer import Imported, import_model
 from mlconv.convert.tflite_import.isa import isa_of
-from mlconv.errors import counted
+from mlconv.errors import Corrupt, counted
 from mlconv.formats import mapped, tflite_read
-from mlconv.runners.litert import PACKAGE_NAMES, LiteRtRunner, entry_of, has_resources, is_quantized
-from mlconv.tensors import Dim, TensorSpec
+from mlconv.runners.litert import PACKAGE_NAMES, Entry, LiteRtRunner, entry_of, has_resources, is_quantized
+from mlconv.tensors import Dim, TensorSpec, axes_of
 
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "numpy", *PACKAGE_NAMES)
+"""What the answers rest on: which kernels LiteRT runs, which operators onnxruntime fuses and how both round."""
 GREATEST_OPSET = 18
 """What the importer writes, from 13 on; more is reached with onnx's version converter."""
 
@@ -41,15 +45,25 @@ def run(job: Job) -> Converted:
         min(job.options.opset or GREATEST_OPSET, GREATEST_OPSET),
         isa_of(job.options.target_isa),
         job.options.optimize,
+        job.options.precision == "fp16",
     )
-    imported = import_model(model, entry, inputs, outputs, target, job.source.ref)
-    ir.save(imported.model, job.output)
     runs, point = reference_file(path, model, whole, entry, job.scratch)
-    reference = LiteRtRunner(
-        runs, point, inputs, outputs, is_quantized=is_quantized(model), has_resources=has_resources(model)
-    )
+
+    def reference() -> LiteRtRunner:
+        return LiteRtRunner(
+            runs, point, inputs, outputs, is_quantized=is_quantized(model), has_resources=has_resources(model)
+        )
+
+    try:
+        imported = import_model(model, entry, inputs, outputs, target, job.source.ref)
+    except Corrupt:
+        if job.options.input:  # sizes that the model does not take are no fault of the file
+            _assert_taken(reference(), inputs)
+        raise
+    ir.save(imported.model, job.output)
     warnings = [
         *chosen_silently(model, whole, job.options.signature),
+        *_renamed(entry),
         *imported.warnings,
         *_saturation(imported, job),
     ]
@@ -59,11 +73,33 @@ def run(job: Job) -> Converted:
         "can_saturate": len(imported.saturating),
     }
     made = {value.name: value.shape for value in imported.model.graph.outputs}
-    outputs = tuple(replace(spec, shape=_shape(made[spec.name], spec)) for spec in outputs)
+    told = tuple(replace(spec, shape=_shape(made[spec.name], spec)) for spec in outputs)
     return Converted(
-        inputs, outputs, reference, "mlconv's TFLite importer", PACKAGE_NAMES, warnings, settings=settings, tuned=True,
+        inputs, told, reference(), "mlconv's TFLite importer", PACKAGES, warnings, settings=settings, tuned=True,
         states=tuple((state.name, str(state.output.name)) for state in imported.states if state.output is not None),
     )  # fmt: skip
+
+
+def _assert_taken(reference: LiteRtRunner, inputs: tuple[TensorSpec, ...]) -> None:
+    """Ask LiteRT whether the model runs at the sizes of `--input`.
+
+    Raises:
+        SourceDoesNotRun: It does not; told with the sizes that it takes, where LiteRT says so.
+    """
+    sizes = {axis.name: axis.default or axis.low for axis in axes_of(inputs).values()}
+    run_once(reference, draw(inputs, sizes, 0, 0))
+
+
+def _renamed(entry: Entry) -> list[str]:
+    """Outputs that ONNX cannot call what the source calls them."""
+    pairs = [
+        (own.name, spec.name) for (_, own), spec in zip(entry.outputs, entry.outputs_apart(), strict=True)
+    ]
+    return [
+        f"the output `{own}` is called `{name}`, since ONNX has one name for inputs and outputs"
+        for own, name in pairs
+        if own != name
+    ]
 
 
 def _shape(made: ir.Shape | None, spec: TensorSpec) -> tuple[Dim, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from mlconv.tensors import TensorSpec
 
@@ -46,3 +46,31 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Stateful(Runner, Protocol):
+    """A runner of models that keep variables: ``run`` begins with their fresh values."""
+
+    def run_on(self, feeds: Feeds) -> Outputs:
+        """A run that begins with the values that the last run left."""
+        ...
+
+
+class InARow:
+    """A runner of which each run but the first begins with the variables that the last one left."""
+
+    def __init__(self, runner: Stateful) -> None:
+        self.name, self.inputs, self.outputs = runner.name, runner.inputs, runner.outputs
+        self._runner, self._is_fresh = runner, True
+
+    def run(self, feeds: Feeds) -> Outputs:
+        run = self._runner.run if self._is_fresh else self._runner.run_on
+        self._is_fresh = False
+        return run(feeds)
+
+    def spread(self, feeds: Feeds) -> Outputs | None:
+        return self._runner.spread(feeds)
+
+    def close(self) -> None:
+        self._runner.close()

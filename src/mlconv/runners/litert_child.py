@@ -31,9 +31,13 @@ class Call:
     outputs: Sequence[tuple[int, str]]
     signature: str | None = None
 
-    def __call__(self, interpreter: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """One run from fresh state."""
+    def __call__(
+        self, interpreter: Any, arrays: Sequence[np.ndarray], *, fresh: bool = True
+    ) -> list[np.ndarray]:
+        """One run from fresh state, or from that of the last one."""
         if self.signature is not None:
+            if fresh:
+                interpreter.reset_all_variables()
             given = {name: array for (_, name), array in zip(self.inputs, arrays, strict=True)}
             told = interpreter.get_signature_runner(self.signature)(**given)
             return [np.array(told[name]) for _, name in self.outputs]
@@ -41,7 +45,8 @@ class Call:
             if _shape(interpreter, index) != array.shape:
                 interpreter.resize_tensor_input(index, array.shape)
         interpreter.allocate_tensors()
-        interpreter.reset_all_variables()
+        if fresh:
+            interpreter.reset_all_variables()
         for (index, _), array in zip(self.inputs, arrays, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()

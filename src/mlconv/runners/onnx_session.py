@@ -20,7 +20,7 @@ from mlconv.formats.refs import for_shell
 from mlconv.messages.onnxruntime_words import plain
 from mlconv.runners import ort_blocks, x86
 from mlconv.runners.base import Feeds, Outputs
-from mlconv.runners.onnx_types import NUMPY_NAMES, dims
+from mlconv.runners.onnx_types import NUMPY_NAMES, dims, states_told
 from mlconv.tensors import TensorSpec
 
 ERRORS_ONLY = (
@@ -45,6 +45,9 @@ class OnnxSession:
         path: An ``.onnx`` or ``.ort`` file, told apart by content; or a serialised ModelProto.
         threads: Of one operator; None: onnxruntime's own choice.
         optimize: False switches all graph optimisations off.
+
+    Attributes:
+        states: By each optional input that is a variable of the file's source, the output that carries it on.
 
     Raises:
         OtherVectors: An ORT file would load and give wrong answers.
@@ -74,20 +77,41 @@ class OnnxSession:
         unranked = _unranked(path) if any(not put.shape for put in (*puts, *outs)) else frozenset()
         self.inputs = tuple(_spec(put, unranked) for put in puts)
         self.outputs = tuple(_spec(out, unranked) for out in outs)
-        self._needs_values = any(spec.dtype in _RAW_BITS for spec in (*self.inputs, *self.outputs))
+        told = states_told(self._session.get_modelmeta().custom_metadata_map)
+        variables = [_spec(put, frozenset()) for put in self._session.get_overridable_initializers()]
+        given = {spec.name for spec in self.outputs}
+        self._variables = tuple(spec for spec in variables if told.get(spec.name) in given)
+        self.states = {spec.name: told[spec.name] for spec in self._variables}
+        self._left: dict[str, np.ndarray] = {}
+        self._needs_values = any(
+            spec.dtype in _RAW_BITS for spec in (*self.inputs, *self._variables, *self.outputs)
+        )
 
     def run(self, feeds: Feeds) -> Outputs:
+        """One run; variables that ``feeds`` leaves out begin fresh."""
+        outputs = self._run(feeds)
+        self._left = {given: outputs[output] for given, output in self.states.items()}
+        return outputs
+
+    def run_on(self, feeds: Feeds) -> Outputs:
+        """A run that begins with the variables that the last one left."""
+        return self.run({**feeds, **self._left})
+
+    def _run(self, feeds: Feeds) -> Outputs:
         names = [spec.name for spec in self.outputs]
         if self._needs_values:
             return dict(zip(names, self._run_values(feeds, names), strict=True))
         arrays = {
             spec.name: np.ascontiguousarray(feeds[spec.name]).reshape(np.shape(feeds[spec.name]))
-            for spec in self.inputs
+            for spec in self._fed(feeds)
         }
         return dict(zip(names, self._session.run(names, arrays), strict=True))
 
+    def _fed(self, feeds: Feeds) -> tuple[TensorSpec, ...]:
+        return (*self.inputs, *(spec for spec in self._variables if spec.name in feeds))
+
     def _run_values(self, feeds: Feeds, names: Sequence[str]) -> list[np.ndarray]:
-        values = {spec.name: _to_value(np.asarray(feeds[spec.name]), spec.dtype) for spec in self.inputs}
+        values = {spec.name: _to_value(np.asarray(feeds[spec.name]), spec.dtype) for spec in self._fed(feeds)}
         return [_from_value(value) for value in self._session.run_with_ort_values(names, values)]
 
     def spread(self, feeds: Feeds) -> Outputs | None:  # noqa: ARG002  the protocol's

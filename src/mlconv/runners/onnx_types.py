@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlconv.tensors import Dim
@@ -12,6 +13,20 @@ NUMPY_NAMES = {
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16", 21: "uint4", 22: "int4",
 }  # fmt: skip
 """TensorProto.DataType (onnx.proto) to numpy's name."""
+
+STATES = "mlconv.states"
+"""Key in a model's ``metadata_props``: JSON, by each optional input that is a variable of the source, the output that carries it on."""
+
+
+def states_told(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a model's metadata tell of states: the output that carries on what each optional input begins with."""
+    try:
+        told = json.loads(metadata.get(STATES, "{}"))
+    except ValueError:
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {given: output for given, output in told.items() if isinstance(output, str)}
 
 
 def dims(shape: Sequence[Any]) -> tuple[Dim, ...]:

@@ -220,6 +220,8 @@ class _Halver:
     def _halve_weights(self, kept: dict[ir.Node, tuple[int, ...]]) -> None:
         for graph in (self._graph, *self._graph.subgraphs()):
             for value in list(graph.initializers.values()):
+                if value.is_graph_input():
+                    continue  # a default: halved, it would be read in the place of what a caller feeds
                 if value.const_value is not None and value.const_value.dtype == _FLOAT:
                     self._halve_weight(graph, value, value.const_value, kept)
 

@@ -28,15 +28,15 @@ def rename(model: ir.Model, names: Names) -> None:
 class _Namer:
     def __init__(self, opset_imports: dict[str, int], *, structural: bool) -> None:
         self._opset_imports, self._structural = opset_imports, structural
-        self._nodes: set[str] = set()
-        self._values: set[str] = set()
+        self._nodes: dict[str, int] = {}
+        self._values: dict[str, int] = {}
         self._named: set[ir.Value] = set()
         self._count: Counter[str] = Counter()
 
     def named(self, graph: ir.Graph | ir.Function) -> Iterator[tuple[ir.Value, str]]:
         """Values with their new names; operators are renamed on the way."""
         self._named |= {*graph.inputs, *graph.outputs}
-        self._values |= {value.name or "" for value in self._named}
+        self._values |= dict.fromkeys((value.name or "" for value in self._named), 0)
         yield from self._walk(graph)
 
     def _walk(self, graph: ir.Graph | ir.Function) -> Iterator[tuple[ir.Value, str]]:
@@ -69,13 +69,18 @@ class _Namer:
             yield value, _free(structural if self._structural or not value.name else value.name, self._values)
 
 
-def _free(wanted: str, taken: set[str]) -> str:
-    """The wanted name, or the first with a number after it that nothing has; taken from then on."""
-    name, number = wanted, 0
+def _free(wanted: str, taken: dict[str, int]) -> str:
+    """The wanted name, or the first with a number after it that nothing has; taken from then on.
+
+    Args:
+        taken: Names, and the last number that was tried behind each.
+    """
+    name, number = wanted, taken.get(wanted, 0)
     while name in taken:
         number += 1
         name = f"{wanted}_{number}"
-    taken.add(name)
+    taken.setdefault(name, 0)
+    taken[wanted] = number
     return name
 
 

@@ -47,7 +47,7 @@ def optimized(model: ir.Model) -> Optimized:
         return Optimized(None, "not optimized: onnxslim takes no model-local functions")
     try:
         with _time_limit(TIME_LIMIT_S), _quiet():
-            slimmed = ir.from_proto(_slim(ir.to_proto(in_memory(model))))
+            slimmed = _slimmed(in_memory(model))
     except ImportError:
         return Optimized(None, "not optimized: onnxslim is not installed")
     except TimeoutError:
@@ -63,6 +63,24 @@ def optimized(model: ir.Model) -> Optimized:
     if grown > size * GROWTH + 4096:
         return Optimized(None, "not optimized: folding constants would make the model larger")
     return Optimized(_with_head(slimmed, model))
+
+
+def _slimmed(model: ir.Model) -> ir.Model:
+    """The model after onnxslim, which takes an input with a default for a constant: defaults wait outside."""
+    model = model.clone()
+    defaults = {}
+    for value in model.graph.inputs:
+        if value.is_initializer():
+            assert value.name is not None
+            defaults[value.name] = value.const_value
+            del model.graph.initializers[value.name]
+            value.const_value = None
+    slimmed = ir.from_proto(_slim(ir.to_proto(model)))
+    for value in slimmed.graph.inputs:
+        if value.name in defaults:
+            value.const_value = defaults[value.name]
+            slimmed.graph.register_initializer(value)
+    return slimmed
 
 
 def _slim(proto: ModelProto) -> ModelProto:

@@ -5,7 +5,6 @@ Order, names, unused opset imports and stale types of intermediate values are me
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import onnx_ir as ir
@@ -13,9 +12,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from mlconv.convert.onnx_graph.shapes import inferred
 from mlconv.errors import listed
-
-STATES = "mlconv.states"
-"""Key in a model's ``metadata_props``: JSON, by each optional input that is a variable of the source, the output that carries it on."""
+from mlconv.runners.onnx_types import states_told
 
 _LIFTED_FROM = (
     256  # elements; a Constant's tensor of this size is a weight, and may then lie outside the model file
@@ -50,7 +47,7 @@ def _duplicate_names(model: ir.Model) -> list[str]:
 
 def _constants_as_inputs(model: ir.Model) -> list[str]:
     graph = model.graph
-    states = _states(model)
+    states = states_told(model.metadata_props)  # their defaults are the fresh state
     constants = [value for value in graph.inputs if value.is_initializer() and value.name not in states]
     # where all weights are inputs, an exporter of old did so by habit, and nobody means to replace them
     meant = model.ir_version >= _DEFAULTS_IR and len(constants) < len(graph.initializers)
@@ -60,15 +57,6 @@ def _constants_as_inputs(model: ir.Model) -> list[str]:
         return []
     names = listed([value.name or "" for value in constants])
     return [f"{names} had a default value that a caller could replace; the artifact has it as a constant"]
-
-
-def _states(model: ir.Model) -> set[str]:
-    """Inputs that mlconv made of a source's variables: their defaults are the fresh state."""
-    try:
-        told = json.loads(model.metadata_props.get(STATES, "{}"))
-    except ValueError:
-        return set()
-    return set(told) if isinstance(told, dict) else set()
 
 
 def _stale_outputs(model: ir.Model) -> tuple[ir.Model, list[str]]:

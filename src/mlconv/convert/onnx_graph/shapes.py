@@ -7,13 +7,13 @@ replaced by notes of where they were before such a pass and put back after it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, ValueInfoProto
 
 _STUBBED_FROM_BYTES = 1024
 """Smaller constants stay: inference and version conversion read shapes, axes and scales."""
@@ -31,8 +31,16 @@ def through_proto(model: ir.Model, change: Callable[[ModelProto], ModelProto]) -
     The pass sees large initializers as external tensors without data, and must keep what it finds of them.
     """
     stubbed = model.clone()
+    kept = _stubbed(stubbed)
+    changed = ir.from_proto(change(ir.to_proto(stubbed)))
+    _restore(changed, kept)
+    return changed
+
+
+def _stubbed(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """Replace a model's large weights by notes, in place, and tell what each note stands for."""
     kept: dict[str, ir.TensorProtocol] = {}
-    for value in _weights(stubbed):
+    for value in _weights(model):
         tensor = value.const_value
         if tensor is not None and tensor.nbytes >= _STUBBED_FROM_BYTES and tensor.dtype != ir.DataType.STRING:
             location = f"{_STUB}{len(kept)}"
@@ -45,12 +53,14 @@ def through_proto(model: ir.Model, change: Callable[[ModelProto], ModelProto]) -
                 shape=ir.Shape(tensor.shape.numpy()),
                 name=value.name or "",
             )
-    changed = ir.from_proto(change(ir.to_proto(stubbed)))
-    for value in _weights(changed):
+    return kept
+
+
+def _restore(model: ir.Model, kept: Mapping[str, ir.TensorProtocol]) -> None:
+    for value in _weights(model):
         stub = value.const_value
         if isinstance(stub, ir.ExternalTensor) and str(stub.location) in kept:
             value.const_value = kept[str(stub.location)]
-    return changed
 
 
 def _weights(model: ir.Model) -> list[ir.Value]:
@@ -68,35 +78,46 @@ def inferred(model: ir.Model, *, outputs: bool = True) -> ir.Model:
     """
     import onnx.shape_inference
 
-    bare = model.clone()
-    for graph in (bare.graph, *bare.graph.subgraphs()):
-        _forget(graph, keep_outputs=False)
-    done = through_proto(
-        bare, lambda proto: onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
-    )
-    found = {value.name: value for graph in (done.graph, *done.graph.subgraphs()) for value in _values(graph)}
     result = model.clone()
-    for graph in (result.graph, *result.graph.subgraphs()):
-        # A Loop that never turns takes the shape of its scan outputs from what its body declares.
-        _forget(graph, keep_outputs=outputs)
+    graphs = (result.graph, *result.graph.subgraphs())
+    # A Loop that never turns takes the shape of its scan outputs from what its body declares.
+    declared = [(value, value.shape) for graph in graphs for value in graph.outputs]
+    for graph in graphs:
+        _forget(graph)
+    kept = _stubbed(result)
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(result), strict_mode=False, data_prop=True)
+    _restore(result, kept)
+    for value, shape in declared if outputs else ():
+        value.shape = shape
+    found: dict[str | None, ir.Value] = {
+        told.name: ir.serde.deserialize_value_info_proto(told, None) for told in _told(proto.graph)
+    }
+    for graph in graphs:
         for value in _values(graph):
             _complete(value, found)
     return result
+
+
+def _told(graph: GraphProto) -> Iterator[ValueInfoProto]:
+    """What a graph and its subgraphs say of their values."""
+    yield from (*graph.input, *graph.value_info, *graph.output)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _told(inner)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
     return [*graph.inputs, *(value for node in graph for value in node.outputs if value.name)]
 
 
-def _forget(graph: ir.Graph, *, keep_outputs: bool) -> None:
+def _forget(graph: ir.Graph) -> None:
     declared = set(graph.outputs)
     for node in graph:
-        known = node.domain in _OWN_DOMAINS
-        for value in node.outputs:
-            if known and value in declared:
-                value.shape = value.shape if keep_outputs else None
-            elif known:
-                value.type = value.shape = None
+        if node.domain in _OWN_DOMAINS:
+            for value in node.outputs:
+                value.type = value.type if value in declared else None
+                value.shape = None
 
 
 def _complete(value: ir.Value, found: Mapping[str | None, ir.Value]) -> None:

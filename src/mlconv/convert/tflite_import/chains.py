@@ -18,7 +18,13 @@ from mlconv.convert.tflite_import.codes import ACTIVATION_RANGES, Codes
 from mlconv.convert.tflite_import.emit import Emitter
 from mlconv.convert.tflite_import.exact import tables
 from mlconv.convert.tflite_import.exact.codes import COST, RAW, cost_of
-from mlconv.convert.tflite_import.exact.pair_kernels import Kernel, product_kernel, sum_kernel
+from mlconv.convert.tflite_import.exact.pair_kernels import (
+    BuiltinProduct,
+    BuiltinSum,
+    Kernel,
+    product_kernel,
+    sum_kernel,
+)
 from mlconv.convert.tflite_import.ops import activation
 from mlconv.convert.tflite_import.ops.tables import elements_of, put_table
 from mlconv.formats.tflite_graph import Operator
@@ -31,6 +37,7 @@ _F = np.float32
 class Chain:
     """What the last operator's output holds, by stored code of the first one's operand."""
 
+    operators: tuple[Operator, ...]
     start: int
     end: int
     given: Codes
@@ -67,24 +74,23 @@ def chains(e: Emitter, operators: Sequence[Operator], outputs: Iterable[int]) ->
         if operator.index in found or operator.kind not in _KINDS:
             continue
         try:
-            chain, members = _follow(e, operator, uses, readers)
+            chain = _follow(e, operator, uses, readers)
         except (ArithmeticError, ValueError):  # scales beyond measure: the operators' own functions say so
             continue
         if chain is not None:
-            found |= dict.fromkeys(members[:-1]) | {members[-1]: chain}
+            found |= dict.fromkeys(member.index for member in chain.operators)
+            found[chain.operators[-1].index] = chain
     return found
 
 
-def _follow(
-    e: Emitter, first: Operator, uses: Counter[int], readers: dict[int, Operator]
-) -> tuple[Chain | None, list[int]]:
-    """The longest chain of two operators and more that begins with this one and pays, and its operators."""
+def _follow(e: Emitter, first: Operator, uses: Counter[int], readers: dict[int, Operator]) -> Chain | None:
+    """The longest chain of two operators and more that begins with this one and pays."""
     start = _operand(e, first)
     given = None if start is None else _given(e, start)
     if start is None or given is None or e.tensor(start).is_variable:
-        return None, []
+        return None
     values = _Values(np.arange(256, dtype=np.uint8), given)
-    operator, members, best, best_members = first, [first.index], None, list[int]()
+    operator, members, best = first, [first], None
     while len(members) <= _LONGEST:
         applied = _applied(e, operator, values)
         if applied is None:
@@ -96,7 +102,7 @@ def _follow(
             and len(members) > 1
             and cost_of(values.array, given, values.codes) <= values.cost
         ):
-            best, best_members = Chain(start, end, given, values.array), list(members)
+            best = Chain(tuple(members), start, end, given, values.array)
         following = readers.get(end)
         if (
             uses[end] != 1
@@ -106,8 +112,8 @@ def _follow(
         ):
             break
         operator = following
-        members.append(operator.index)
-    return best, best_members
+        members.append(operator)
+    return best
 
 
 def _operand(e: Emitter, operator: Operator) -> int | None:
@@ -198,6 +204,8 @@ def _with_constant(e: Emitter, operator: Operator, x: _Values, made: Codes | Non
         )
     else:
         kernel = _kernel(operator, *((x.codes, codes) if second else (codes, x.codes)), made)
+        if isinstance(kernel, (BuiltinSum, BuiltinProduct)) and kernel.overflows:
+            return None
         own, others = (
             x.array - np.int64(x.codes.zero_point),
             distinct.astype(np.int64) + codes.shift - codes.zero_point,
@@ -267,7 +275,13 @@ def _leaky_relu(_: Emitter, operator: Operator, x: Codes, y: Codes) -> np.ndarra
 
 
 def _requantized(e: Emitter, operator: Operator, x: Codes, y: Codes) -> np.ndarray:
-    return tables.requantized(x, y, elements_of(e.tensor(operator.inputs[0]).dims))
+    most, last = tables.requantized(x, y)
+    elements = elements_of(e.tensor(operator.inputs[0]).dims)
+    if elements is None or elements % tables.REQUANTIZED_AT_ONCE == 0 or np.array_equal(most, last):
+        return most
+    if elements > tables.REQUANTIZED_AT_ONCE:
+        raise ValueError("its last elements are rounded otherwise")
+    return last
 
 
 _TABLES: MappingProxyType[str, _Answers] = MappingProxyType({

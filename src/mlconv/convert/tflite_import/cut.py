@@ -76,7 +76,9 @@ def _patches(
     if signatures is not None:  # they name other outputs
         yield _emptied(reader, signatures)
     yield from _kept(
-        reader, graph, [operator.index for operator in needed(model.subgraphs[entry.subgraph], outputs)]
+        reader,
+        graph,
+        [operator.index for operator in needed(model, model.subgraphs[entry.subgraph], outputs)],
     )
     outputs_at = graph.place(SubgraphField.OUTPUTS)
     if outputs_at is None:
@@ -114,7 +116,7 @@ def _assert_cut(target: Path, model: Model, entry: Entry, outputs: Sequence[int]
     """Read what was written: vectors that parts of a file share would have been changed for all of them."""
     made, was = tflite_read.read(target), model.subgraphs[entry.subgraph]
     graph = made.subgraphs[0]
-    wanted = [(operator.kind, operator.inputs, operator.outputs) for operator in needed(was, outputs)]
+    wanted = [(operator.kind, operator.inputs, operator.outputs) for operator in needed(model, was, outputs)]
     found = [(operator.kind, operator.inputs, operator.outputs) for operator in graph.operators]
     others = [
         (index, graph) for index, graph in enumerate(model.subgraphs) if index not in (0, entry.subgraph)

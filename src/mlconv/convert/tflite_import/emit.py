@@ -28,7 +28,7 @@ class Emitter(Writer):
         super().__init__(shared, f"{graph.index}/" if graph.index and parent is not None else "")
         self.graph, self.parent = graph, parent
         self.handles: dict[int, str] = {}  # resource tensors, and the variables that they stand for
-        self._names: dict[int, str] = {}
+        self._names: dict[tuple[int, bool], str] = {}
         self._bearing: set[ir.Value] = set()  # values that have a tensor's name already
         self._given: set[ir.Value] = set()  # values that are outputs of the graph
         self._stored: dict[tuple[int, bool], ir.Value] = {}
@@ -142,7 +142,10 @@ class Emitter(Writer):
             codes = self.codes(index)
             if codes is not None:
                 array = (array.astype(np.int64) + codes.shift).astype(codes.dtype)
-            return self.const(_channels_first(array) if channels_first else array, self.name(index, channels_first))
+            elif array.dtype == np.float16 and self.tensor(index).dtype == "float32":
+                narrow = self.const(_channels_first(array) if channels_first else array)
+                return self.op("Cast", narrow, to=ir.DataType.FLOAT)  # the file stays as small as it was
+            return self.const(_channels_first(array) if channels_first else array, self.called(index, channels_first))
         other = self._stored.get((index, not channels_first))
         if other is None:
             raise NotExpressible(f"`{self.tensor(index).name}` is used before anything computes it")
@@ -259,11 +262,16 @@ class Emitter(Writer):
             return value
         return self.op("Clip", value, self.const(np.array(low, codes.dtype)), self.const(np.array(high, codes.dtype)))
 
+    def called(self, index: int, channels_first: bool = False) -> str:
+        """What the file calls the tensor, which other tensors may be called too."""
+        return (self.tensor(index).name or f"tensor_{index}") + (":nchw" if channels_first else "")
+
     def name(self, index: int, channels_first: bool = False) -> str:
         """What the tensor's forms are called: unique, whatever the file repeats or leaves out."""
-        if index not in self._names:
-            self._names[index] = self.unique(self.tensor(index).name or f"tensor_{index}")
-        return self._names[index] + (":nchw" if channels_first else "")
+        key = index, channels_first
+        if key not in self._names:
+            self._names[key] = self.unique(self.called(index, channels_first))
+        return self._names[key]
 
     # -------------------------------------------------------------- borders
 

@@ -68,7 +68,7 @@ def reached(model: Model, entry: Entry) -> Iterator[tuple[Subgraph, Operator]]:
     """Operators that the outputs need, last first, with those of the subgraphs that they call."""
     graph = model.subgraphs[entry.subgraph]
     called: list[int] = []
-    for operator in reversed(needed(graph, [index for index, _ in entry.outputs])):
+    for operator in reversed(needed(model, graph, [index for index, _ in entry.outputs])):
         called += calls(operator)
         yield graph, operator
     seen = {entry.subgraph}
@@ -86,35 +86,37 @@ EFFECTS = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "HASHTABLE_IMPORT"})
 """Operators that do something without giving anything: they are needed whatever the outputs are."""
 
 
-def needed(graph: Subgraph, outputs: Sequence[int], model: Model | None = None) -> list[Operator]:
-    """The operators of a subgraph that some outputs need, in their order.
+def needed(model: Model, graph: Subgraph, outputs: Sequence[int]) -> list[Operator]:
+    """The operators of one of the model's subgraphs that some outputs need, in their order.
 
-    Args:
-        model: With it, what calls a subgraph with effects is needed too.
+    What does something without giving anything is needed too, and what runs a subgraph that does.
     """
-    wanted = set(outputs)
+    wanted, seen = set(outputs), dict[int, bool]()
     kept = []
     for operator in reversed(graph.operators):
-        effects = operator.kind in EFFECTS or (model is not None and _has_effects(model, operator))
+        effects = operator.kind in EFFECTS or any(
+            _has_effects(model, number, seen) for number in calls(operator)
+        )
         if effects or wanted.intersection(operator.outputs):
             wanted.update(operator.inputs)
             kept.append(operator)
     return kept[::-1]
 
 
-def _has_effects(model: Model, operator: Operator) -> bool:
-    """Whether a subgraph that the operator runs, or one that that runs, does something without giving anything."""
-    waiting, seen = calls(operator), set[int]()
-    while waiting:
-        number = waiting.pop()
-        if number in seen or not 0 <= number < len(model.subgraphs):
-            continue
-        seen.add(number)
-        inner = model.subgraphs[number].operators
-        if any(each.kind in EFFECTS for each in inner):
-            return True
-        waiting += [called for each in inner for called in calls(each)]
-    return False
+def _has_effects(model: Model, number: int, seen: dict[int, bool]) -> bool:
+    """Whether a subgraph, or one that it runs, does something without giving anything; ``seen`` holds what was found before."""
+    if number not in seen:
+        waiting, reached = [number], set[int]()
+        seen[number] = False
+        while waiting and not seen[number]:
+            inner = waiting.pop()
+            if inner in reached or not 0 <= inner < len(model.subgraphs):
+                continue
+            reached.add(inner)
+            operators = model.subgraphs[inner].operators
+            seen[number] = any(each.kind in EFFECTS for each in operators)
+            waiting += [called for each in operators for called in calls(each)]
+    return seen[number]
 
 
 CALLS = frozenset({

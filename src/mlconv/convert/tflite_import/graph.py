@@ -17,7 +17,12 @@ from mlconv.formats.tflite_graph import Model, Operator
 
 OPERATOR = "mlconv.tflite"
 """Key in a node's ``metadata_props``: ``INDEX KIND OUTPUTS``, e.g. ``12 CONV_2D [45]``; behind ``SUBGRAPH/`` where that is not
-the entry point's. ONNX values bear the TFLite tensor's name, with ``:nchw`` behind it in that layout."""
+the entry point's. A node that stands for several operators in a row names them all: ``0 CAST [1]; 1 QUANTIZE [2]``. ONNX
+values bear the TFLite tensor's name, with ``:nchw`` behind it in that layout."""
+
+FOLDED = "mlconv.tflite.folded"
+"""Key in the model's ``metadata_props``: a JSON list of the operators that no node stands for, as ``INDEX KIND OUTPUTS``. They
+are constants now, or part of another operator's nodes, or they change nothing."""
 
 Dims: TypeAlias = "tuple[int | str | None, ...]"
 
@@ -33,11 +38,13 @@ class Target:
     Attributes:
         opset: From 13, which has quantization per channel, to 18.
         optimize: Whether the result may be arranged for speed: `--optimize`.
+        is_half: Whether float32 will be made float16, which holds no whole numbers beyond 2048: `--precision`.
     """
 
     opset: int
     isa: Isa
     optimize: bool = True
+    is_half: bool = False
 
 
 @dataclass(slots=True)
@@ -66,12 +73,15 @@ class Shared:
     ref: str = ""  # what errors call the file
     warnings: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)  # names of values, in the whole model
+    numbered: dict[str, int] = field(default_factory=dict)  # the first number that may be free behind a name
     states: dict[str, State] = field(default_factory=dict)  # by what stands for the variable in the file
     initial: dict[str, Any] = field(default_factory=dict)  # what CALL_ONCE put into resource variables
     unsupported: dict[str, list[int]] = field(default_factory=dict)  # told -> indices of operators
     inside: int = 0  # how often a subgraph was written inside of another
+    written: int = 0  # operators of subgraphs that were written inside of others
     eight_bit: int = 0  # convolutions and products that run on 8-bit integers
     saturating: list[str] = field(default_factory=list)  # of those, outputs of the ones that can saturate
+    read: dict[str, None] = field(default_factory=dict)  # every operator that was read, as ``OPERATOR`` names it, in order
 
 
 class Writer:
@@ -80,6 +90,7 @@ class Writer:
     Attributes:
         where: What stands before the numbers of operators that belong to no main graph: ``3/``.
         current: The TFLite operator that is being written.
+        merged: The operators in front of ``current`` that its nodes stand for too.
     """
 
     def __init__(self, shared: Shared, where: str) -> None:
@@ -87,6 +98,7 @@ class Writer:
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
         self.current: Operator | None = None
+        self.merged: tuple[Operator, ...] = ()
         self.pool: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     @property
@@ -104,12 +116,16 @@ class Writer:
         attrs = [_attribute(key, value) for key, value in attributes.items()]
         node = ir.Node(domain, kind, operands, attrs, num_outputs=outputs, name=f"{label}/{kind}_{number}")
         if operator is not None:
-            node.metadata_props[OPERATOR] = f"{where}{operator.index} {operator.kind} {json.dumps(list(operator.outputs))}"
+            node.metadata_props[OPERATOR] = "; ".join(map(self.origin, (*self.merged, operator)))
         for position, value in enumerate(node.outputs):
             value.name = self.unique(f"{label}/{kind}_{number}{f'_{position}' if position else ''}")
         infer(node, self.target.opset)
         self.nodes.append(node)
         return tuple(node.outputs)
+
+    def origin(self, operator: Operator) -> str:
+        """What ``OPERATOR`` says of it."""
+        return f"{self.where}{operator.index} {operator.kind} {json.dumps(list(operator.outputs))}"
 
     def const(self, array: Any, name: str = "", *, own: bool = False) -> ir.Value:
         """An initializer; equal ones are one, unless it shall be its operator's ``own``."""
@@ -134,10 +150,11 @@ class Writer:
 
     def unique(self, name: str) -> str:
         """``name``, or a variant of it that nothing else in the model bears."""
-        chosen, number = name, 1
+        chosen, number = name, self.shared.numbered.get(name, 1)
         while chosen in self.shared.taken:
             chosen, number = f"{name}__{number}", number + 1
         self.shared.taken.add(chosen)
+        self.shared.numbered[name] = number
         return chosen
 
     def reserve(self, names: Iterable[str]) -> None:

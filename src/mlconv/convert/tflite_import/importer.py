@@ -12,22 +12,24 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
+from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from mlconv.convert.onnx_graph.repair import STATES
 from mlconv.convert.signature import unsupported
 from mlconv.convert.tflite_import.chains import chains
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible, Shared, State, Target
 from mlconv.convert.tflite_import.entry import needed
+from mlconv.convert.tflite_import.graph import FOLDED, OPERATOR, NotExpressible, Shared, State, Target
 from mlconv.convert.tflite_import.ops.variables import give_states
 from mlconv.convert.tflite_import.pads import fold_pads
 from mlconv.convert.tflite_import.sizes import work_out
 from mlconv.convert.tflite_import.sound import assert_sound
-from mlconv.errors import Corrupt, MlconvError
+from mlconv.errors import ConverterFailed, Corrupt, MlconvError
 from mlconv.formats.tflite_graph import Model, Operator
 from mlconv.formats.tflite_operators import known
 from mlconv.runners.litert import Entry
+from mlconv.runners.onnx_types import STATES
 from mlconv.tensors import TensorSpec
 
 Read: TypeAlias = Callable[[Emitter, Operator], None]
@@ -67,11 +69,10 @@ def import_model(
     assert_sound(model, entry, ref)
     try:
         return _imported(model, entry, inputs, outputs, target, ref)
-    except MlconvError:
+    except (MlconvError, MemoryError):
         raise
     except Exception as error:  # beside the operators, each of which is looked after by itself
-        raise Corrupt(f"`{ref}` contradicts itself", why=f"{type(error).__name__}: {error}"[:300],
-                      fix="get the file again, or write it again; if LiteRT runs it, report a defect of mlconv") from error  # fmt: skip
+        raise _refusal(f"`{ref}`", error) from error
 
 
 def _imported(model: Model, entry: Entry, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], target: Target, ref: str) -> Imported:
@@ -94,15 +95,26 @@ def _imported(model: Model, entry: Entry, inputs: Sequence[TensorSpec], outputs:
     if states:
         imported.metadata_props[STATES] = json.dumps({state.name: state.output.name for state in states if state.output is not None})
     RemoveUnusedNodesPass()(imported)  # forms that nobody asked for, arithmetic on sizes that turned out to be known
+    folded = _folded(imported.graph, shared)
+    if folded:
+        imported.metadata_props[FOLDED] = json.dumps(folded)
     return Imported(imported, tuple(shared.warnings), states, shared.eight_bit, tuple(shared.saturating))
+
+
+def _folded(graph: ir.Graph, shared: Shared) -> list[str]:
+    """The operators of which no node tells, in the order in which they were read."""
+    told = {origin for node in graph.all_nodes() for origin in node.metadata_props.get(OPERATOR, "").split("; ")}
+    return [origin for origin in shared.read if origin not in told]
 
 
 def read_operators(emitter: Emitter, outputs: Sequence[int]) -> None:
     """Write every operator of the emitter's subgraph that some of its tensors need; what cannot be is gathered."""
-    operators = needed(emitter.graph, outputs, emitter.shared.model)
+    operators = needed(emitter.shared.model, emitter.graph, outputs)
     collapsed = chains(emitter, operators, outputs)
     for operator in operators:
         emitter.current, chain = operator, collapsed.get(operator.index)
+        emitter.merged = chain.operators[:-1] if chain is not None else ()
+        emitter.shared.read[emitter.origin(operator)] = None
         try:
             if chain is not None:
                 chain.write(emitter)
@@ -112,11 +124,11 @@ def read_operators(emitter: Emitter, outputs: Sequence[int]) -> None:
                 work_out(emitter, operator, emitter.nodes[written:])
         except NotExpressible as error:
             _gather(emitter, operator, str(error))
-        except MlconvError:
+        except (MlconvError, MemoryError):
             raise
         except Exception as error:
             _gather_or_refuse(emitter, operator, error)
-        emitter.current = None
+        emitter.current, emitter.merged = None, ()
 
 
 def _gather_or_refuse(emitter: Emitter, operator: Operator, error: Exception) -> None:
@@ -128,8 +140,21 @@ def _gather_or_refuse(emitter: Emitter, operator: Operator, error: Exception) ->
     if lacking:
         _gather(emitter, operator, f"its ONNX form takes no {lacking[1]}")
         return
-    raise Corrupt(f"operator {operator.index} ({operator.name}) of `{emitter.shared.ref}` contradicts itself or its operands", why=f"{type(error).__name__}: {error}"[:300],
-                  fix="get the file again, or write it again; if LiteRT runs it, report a defect of mlconv") from error  # fmt: skip
+    raise _refusal(f"operator {operator.index} ({operator.name}) of `{emitter.shared.ref}`", error) from error
+
+
+_CONTRADICTIONS = (InferenceError, ValidationError, ValueError, IndexError, ArithmeticError)
+"""What operands provoke that do not fit each other, in onnx and in numpy; nothing else is the file's fault."""
+
+
+def _refusal(where: str, error: Exception) -> MlconvError:
+    """The file's fault, or mlconv's: then the next converter may still do it."""
+    why = f"{type(error).__name__}: {error}"[:300]
+    if isinstance(error, _CONTRADICTIONS):
+        return Corrupt(f"{where} contradicts itself or its operands", why=why,
+                       fix="get the file again, or write it again; if LiteRT runs it, report a defect of mlconv")  # fmt: skip
+    return ConverterFailed(f"mlconv's TFLite importer failed at {where}", why=why,
+                           fix="report it as a defect of mlconv: --debug shows where it happened")  # fmt: skip
 
 
 def _reader(operator: Operator) -> Read:

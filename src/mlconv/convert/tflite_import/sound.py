@@ -35,7 +35,7 @@ def assert_sound(model: Model, entry: Entry, ref: str) -> None:
         _assert_calls_end(model, entry.subgraph, ())
         graph, outputs = model.subgraphs[entry.subgraph], [index for index, _ in entry.outputs]
         _assert_inputs(graph, [index for index, _ in entry.inputs])
-        operators = needed(graph, outputs)
+        operators = needed(model, graph, outputs)
         _look(graph, operators, [index for index, _ in entry.inputs], outputs)
         for number in sorted(_reached(model, operators)):
             inner = model.subgraphs[number]

@@ -1,6 +1,7 @@
 """Every TFLite operator that mlconv knows, in one table, by family.
 
-To add one: an entry in its family's file here, and the function that it names in ``convert/tflite_import/ops``.
+To add one: an entry in its family's file here, how many operands and results it has in ``forms``, and the function that the
+entry names in ``convert/tflite_import/ops``.
 """
 
 from __future__ import annotations

@@ -44,13 +44,13 @@ _INTEGERS = (
 )
 
 OPERATORS = (
-    TfliteOperator("CONV_2D", "conv:conv_2d", macs=_per_output(1, 4, lambda w: math.prod(w[1:])), versions=8, limits=_INTEGERS),  # O, H, W, I / groups
-    TfliteOperator("DEPTHWISE_CONV_2D", "conv:depthwise_conv_2d", macs=_per_output(1, 4, lambda w: w[1] * w[2]), versions=7, limits=_INTEGERS),  # 1, H, W, O
+    TfliteOperator("CONV_2D", "conv:conv_2d", exact="8-bit", macs=_per_output(1, 4, lambda w: math.prod(w[1:])), versions=8, limits=_INTEGERS),  # O, H, W, I / groups
+    TfliteOperator("DEPTHWISE_CONV_2D", "conv:depthwise_conv_2d", exact="8-bit", macs=_per_output(1, 4, lambda w: w[1] * w[2]), versions=7, limits=_INTEGERS),  # 1, H, W, O
     TfliteOperator("CONV_3D", "conv:conv_3d", macs=_per_output(1, 5, lambda w: math.prod(w[:4]))),  # D, H, W, I / groups, O
     TfliteOperator("TRANSPOSE_CONV", "transpose_conv:transpose_conv", versions=5, macs=_per_input(2, 1, 4, lambda w: math.prod(w[:3])),  # O, H, W, I
                    limits=f"weights that the model computes; {_INTEGERS}"),
     TfliteOperator("CONV_3D_TRANSPOSE", "transpose_conv:conv_3d_transpose", macs=_per_input(2, 1, 5, lambda w: math.prod(w[:4])), limits="dilations"),  # D, H, W, O, I
-    TfliteOperator("FULLY_CONNECTED", "matmul:fully_connected", versions=14, macs=_per_output(1, 2, lambda w: w[1]),  # O, I
+    TfliteOperator("FULLY_CONNECTED", "matmul:fully_connected", exact="8-bit", versions=14, macs=_per_output(1, 2, lambda w: w[1]),  # O, I
                    limits=f"weights stored shuffled; {_INTEGERS}"),
     TfliteOperator("BATCH_MATMUL", "matmul:batch_matmul", versions=4, macs=_batch_matmul, limits="one operand quantized and computed, the other not"),
 )  # fmt: skip

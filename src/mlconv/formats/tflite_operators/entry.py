@@ -29,6 +29,8 @@ class TfliteOperator:
         macs: None for an operator without multiply-accumulates worth counting (elementwise, pooling, moves).
         versions: The greatest version in the schema whose meaning is known here. A newer one is refused: it may mean more.
         limits: What of it has no ONNX form, in half a sentence; goes into the docs and into errors.
+        exact: What is known of outputs in codes: ``8-bit`` where they are LiteRT's, code by code, in the tests; ``floats`` where
+            it takes no codes; empty where nothing is said.
         worst_lsb: How far its integer outputs may lie from LiteRT's, where they cannot be made exact; and how often, in
             ``limits``.
         custom: Whether ``kind`` is the name of a custom operator.
@@ -41,5 +43,6 @@ class TfliteOperator:
     macs: MacsRule | None = None
     versions: int = 1
     limits: str = ""
+    exact: str = ""
     worst_lsb: int = 0
     custom: bool = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlconv.formats.tflite_operators.entry import TfliteOperator
 
 OPERATORS = (
-    TfliteOperator("GATHER", "index:gather", versions=7),
-    TfliteOperator("GATHER_ND", "index:gather_nd", versions=5),
+    TfliteOperator("GATHER", "index:gather", exact="8-bit", versions=7),
+    TfliteOperator("GATHER_ND", "index:gather_nd", exact="8-bit", versions=5),
     TfliteOperator("EMBEDDING_LOOKUP", "index:embedding_lookup", versions=5, limits="tables quantized by blocks"),
     TfliteOperator("WHERE", "index:where", versions=2, limits="a scalar"),
     TfliteOperator("ONE_HOT", "index:one_hot"),

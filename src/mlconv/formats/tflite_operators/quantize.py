@@ -8,7 +8,12 @@ _COMPLEX = "ONNX operators take no complex numbers"
 
 OPERATORS = (
     TfliteOperator(
-        "QUANTIZE", "quantize:quantize", versions=6, limits="from int32, and to a scale for each slice"
+        "QUANTIZE",
+        "quantize:quantize",
+        exact="8-bit",
+        versions=6,
+        limits="from int32, and to a scale for each slice; NaN; where the run decides the sizes, the last 15 elements between int8 "
+        "and uint8, and the last 7 of int16, may be 1 off",
     ),
     TfliteOperator(
         "DEQUANTIZE",

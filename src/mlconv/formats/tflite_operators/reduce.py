@@ -7,11 +7,11 @@ from mlconv.formats.tflite_operators.entry import TfliteOperator
 _ORDER = "; boxes of equal scores come in the order of their indices, and one without area once"
 
 OPERATORS: tuple[TfliteOperator, ...] = (
-    TfliteOperator("MEAN", "reduce:mean", versions=3, limits="constant axes"),
-    TfliteOperator("SUM", "reduce:sum_", versions=2, limits="constant axes"),
-    TfliteOperator("REDUCE_PROD", "reduce:reduce_prod", versions=2, limits="constant axes; float numbers and integers, not quantized"),
-    TfliteOperator("REDUCE_MAX", "reduce:reduce_max", versions=3, limits="constant axes"),
-    TfliteOperator("REDUCE_MIN", "reduce:reduce_min", versions=3, limits="constant axes"),
+    TfliteOperator("MEAN", "reduce:mean", exact="8-bit", versions=3, limits="constant axes"),
+    TfliteOperator("SUM", "reduce:sum_", exact="8-bit", versions=2, limits="constant axes"),
+    TfliteOperator("REDUCE_PROD", "reduce:reduce_prod", versions=2, limits="constant axes; float numbers and integers, not quantized; integers along an axis of unknown size, up to 2**53"),
+    TfliteOperator("REDUCE_MAX", "reduce:reduce_max", exact="8-bit", versions=3, limits="constant axes"),
+    TfliteOperator("REDUCE_MIN", "reduce:reduce_min", exact="8-bit", versions=3, limits="constant axes"),
     TfliteOperator("REDUCE_ANY", "reduce:reduce_any", limits="constant axes"),
     TfliteOperator("REDUCE_ALL", "reduce:reduce_all", limits="constant axes"),
     TfliteOperator("ARG_MAX", "order:arg_max", versions=3, limits="a constant axis"),

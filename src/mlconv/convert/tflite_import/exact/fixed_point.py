@@ -21,7 +21,7 @@ class Multiplier:
 
     @classmethod
     def of(cls, real: float) -> Multiplier:
-        """QuantizeMultiplier."""
+        """QuantizeMultiplier; LiteRT shifts by more than 30 bits what has 32, undefined, and here such a ratio is held."""
         fraction, exponent = math.frexp(real)
         mantissa = math.floor(fraction * 2**31 + 0.5)
         if mantissa == 2**31:

@@ -61,7 +61,8 @@ class BuiltinSum:
     Attributes:
         shifts_first: ADD of 16 bits on equal shapes shifts each operand before it multiplies, and so rounds it once
             (kernels/internal/optimized/integer_ops/add.h; the last elements, fewer than 8, are rounded twice there too).
-        wraps: ADD of 8 bits narrows what it found, zero point included, to 16 bits without saturating: that zero point.
+        wraps: ADD of 8 bits narrows what it found, zero point included, to 16 bits without saturating: that zero point. It does
+            so to 16 elements at a time of two operands of one shape; the last ones saturate.
     """
 
     first: Multiplier
@@ -72,11 +73,21 @@ class BuiltinSum:
     shifts_first: bool = False
     wraps: int | None = None
 
+    @property
+    def overflows(self) -> bool:
+        """Whether sums of 8-bit codes leave 16 bits: see ``wraps``."""
+        ends = np.array([-255, 255])
+        greatest = np.abs(self._found(ends[:, None], ends[None, :])).max()
+        return self.wraps is not None and bool(greatest + abs(self.wraps) > np.iinfo(np.int16).max)
+
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        found = self.output.times(self._scaled(a, self.first) + self.sign * self._scaled(b, self.second))
+        found = self._found(a, b)
         if self.wraps is None:
             return found
         return np.asarray((found + self.wraps).astype(np.int16).astype(np.int64) - self.wraps)
+
+    def _found(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self.output.times(self._scaled(a, self.first) + self.sign * self._scaled(b, self.second))
 
     def _scaled(self, value: np.ndarray, by: Multiplier) -> np.ndarray:
         if not self.shifts_first:

@@ -27,22 +27,24 @@ Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 _F = np.float32
 
 
-def requantized(x: Codes, y: Codes, elements: int | None = None) -> np.ndarray:
-    """QUANTIZE of codes.
+REQUANTIZED_AT_ONCE = 16
 
-    The kernel for what XNNPACK leaves takes 16 elements at a time and rounds halves up in its second step; fewer than 16 at
-    the end, or in all, by another loop that rounds them away from zero (tflite/kernels/internal/optimized/optimized_ops.h,
-    Requantize). The table is the greater part's.
+
+def requantized(x: Codes, y: Codes) -> tuple[np.ndarray, np.ndarray]:
+    """QUANTIZE of codes: the table of all elements but the last, and that of the last ones.
+
+    The kernel for what XNNPACK leaves takes ``REQUANTIZED_AT_ONCE`` elements and rounds halves up in its second step; fewer
+    at the end, or in all, by another loop that rounds them away from zero (tflite/kernels/internal/optimized/optimized_ops.h,
+    Requantize).
     """
     ratio = _F(x.scale) / _F(y.scale)
     if x.shift == y.shift and 1 / 256 <= ratio <= 128:
-        return _slopes_of_xnnpack(x, y, ratio, ratio)
+        table = _slopes_of_xnnpack(x, y, ratio, ratio)
+        return table, table
     rescale, centred = Multiplier.of(x.scale / y.scale), _centred(x)
-    if elements is not None and elements < 16:
-        return _stored(y, rescale.times(centred))
     product = high_product(centred << max(rescale.shift, 0), rescale.mantissa, 31)
     right = max(-rescale.shift, 0)
-    return _stored(y, (product + ((1 << right) >> 1)) >> right)
+    return _stored(y, (product + ((1 << right) >> 1)) >> right), _stored(y, rescale.times(centred))
 
 
 def leaky_relu(x: Codes, y: Codes, alpha: float) -> np.ndarray:
@@ -100,9 +102,9 @@ def hard_swish(x: Codes, y: Codes) -> np.ndarray:
     if relu6.shift > 0:
         gate = _short(gate << 1)
     elif relu6.shift < 0:
-        gate = rounding_shift(gate, -relu6.shift)
+        gate = _short_shift(gate, -relu6.shift)
     gate = (gate + (1 << 15)) >> 1
-    return _stored(y, rounding_shift(divide_towards_zero(gate * scaled, 1 << 15), max(-given.shift, 0)))
+    return _stored(y, _short_shift(divide_towards_zero(gate * scaled, 1 << 15), max(-given.shift, 0)))
 
 
 def square_root(x: Codes, y: Codes) -> np.ndarray:
@@ -185,6 +187,11 @@ def _stored(y: Codes, steps: np.ndarray) -> np.ndarray:
 
 def _short(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(x, -32768, 32767))
+
+
+def _short_shift(value: np.ndarray, bits: int) -> np.ndarray:
+    """RoundingDivideByPOT of 16-bit numbers, whose mask of more than 15 bits is -1: so 1 or -1 is left of them."""
+    return rounding_shift(value, bits) if bits < 16 else np.where(value < 0, -1, 1)
 
 
 def _slopes(x: Codes, y: Codes, positive: Multiplier, negative: Multiplier) -> np.ndarray:

@@ -7,7 +7,6 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import ACTIVATION_RANGES
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.exact.pair_kernels import (
     BuiltinProduct,
     BuiltinSum,
@@ -17,6 +16,7 @@ from mlconv.convert.tflite_import.exact.pair_kernels import (
     squared_difference_kernel,
     sum_kernel,
 )
+from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops import exact_integers, pairs
 from mlconv.convert.tflite_import.ops.broadcast import (
     Common,
@@ -27,6 +27,7 @@ from mlconv.convert.tflite_import.ops.broadcast import (
     numbers,
     put_numbers,
     stored,
+    widened,
 )
 from mlconv.convert.tflite_import.ops.whole import Whole
 from mlconv.formats.tflite_graph import Operator
@@ -193,8 +194,11 @@ def _extreme(e: Emitter, op: Operator, kind: str) -> None:
         a, b = (numbers(e, layout, index) for index in op.inputs)
         put_numbers(e, layout, op.outputs[0], e.op(kind, a, b))
         return
-    a, b = (stored(e, layout, index) for index in op.inputs)
-    e.put(op.outputs[0], e.op(kind, a, b), channels_first=layout.channels_first)
+    a, b = (widened(e, stored(e, layout, index)) for index in op.inputs)
+    made = e.op(kind, a, b)
+    if codes == {"uint8"}:
+        made = e.op("Cast", made, to=ir.DataType.UINT8)
+    e.put(op.outputs[0], made, channels_first=layout.channels_first)
 
 
 def _centred(e: Emitter, layout: Common, *indices: int) -> list[Whole]:

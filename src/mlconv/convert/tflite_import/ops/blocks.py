@@ -24,8 +24,8 @@ from mlconv.convert.tflite_import.ops.moves import (
 from mlconv.formats.tflite_graph import Operator
 
 _NO_PAD = frozenset({ir.DataType.INT16, ir.DataType.UINT16})
-_DEPTH = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8, ir.DataType.UINT8})
-"""What onnxruntime's DepthToSpace and SpaceToDepth take."""
+_DEPTH = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
+"""What onnxruntime's DepthToSpace and SpaceToDepth take; bytes only since 1.21, and it moves them one by one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ def stored(e: Emitter, layout: Common, index: int) -> ir.Value:
         codes = e.codes(index)
         if codes is not None:
             array = (array.astype(np.int64) + codes.shift).astype(codes.dtype)
-        return e.const(np.moveaxis(array.reshape((1,) * axes + array.shape), -1, 1), e.name(index) + ":nchw")
+        return e.const(
+            np.moveaxis(array.reshape((1,) * axes + array.shape), -1, 1), e.called(index, channels_first=True)
+        )
     widened = e.op("Unsqueeze", e.stored(index), e.ints(*range(axes)))
     return e.transpose(widened, to_channels_first=True)
 
@@ -75,6 +77,11 @@ def numbers(e: Emitter, layout: Common, index: int) -> ir.Value:
     value = stored(e, layout, index)
     wanted = computed_in(e.tensor(index).dtype)
     return value if value.dtype in (wanted, ir.DataType.BOOL) else e.op("Cast", value, to=wanted)
+
+
+def widened(e: Emitter, codes: ir.Value) -> ir.Value:
+    """Codes of 8 bits as int32: before release 1.21 onnxruntime neither compares uint8 nor has Max and Min of it."""
+    return e.op("Cast", codes, to=ir.DataType.INT32) if codes.dtype == ir.DataType.UINT8 else codes
 
 
 def computed_in(dtype: str) -> ir.DataType:

@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import Codes
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.exact.pair_kernels import comparison_multiplier
+from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops import exact_integers
-from mlconv.convert.tflite_import.ops.broadcast import Common, common, numbers, put_numbers, stored
+from mlconv.convert.tflite_import.ops.broadcast import Common, common, numbers, put_numbers, stored, widened
 from mlconv.formats.tflite_graph import Operator
 
 _SHIFT = 8  # tflite/kernels/comparisons.cc
@@ -46,7 +46,7 @@ def _operands(e: Emitter, op: Operator, layout: Common) -> tuple[ir.Value, ir.Va
             raise NotExpressible("LiteRT does not compare scales per axis")
         return numbers(e, layout, a), numbers(e, layout, b)
     if _is_told_by_codes(first, second):
-        return stored(e, layout, a), stored(e, layout, b)
+        return widened(e, stored(e, layout, a)), widened(e, stored(e, layout, b))
     left, right = (_scaled(e, layout, index, codes) for index, codes in ((a, first), (b, second)))
     return left, right
 

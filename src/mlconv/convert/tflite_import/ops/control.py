@@ -25,6 +25,10 @@ from mlconv.formats.tflite_graph import Operator, Subgraph
 _ATTEMPTS = 8
 """Rounds in which the sizes of what a loop carries are widened; each gives up at least one size."""
 
+_OPERATORS = 50_000
+"""Of subgraphs, each time that they are written, rounds above included: 200 branches into one long subgraph are a file of
+kilobytes and an import of minutes. 10,000 take about 2 s."""
+
 _BODIES = 500
 """Subgraphs that call others twice, thirty deep, are a file of a few kilobytes and a graph of gigabytes."""
 
@@ -200,8 +204,11 @@ def _subgraph(e: Emitter, number: int, inputs: Sequence[int], outputs: Sequence[
 
 def _body(e: Emitter, graph: Subgraph, actuals: Sequence[Actual]) -> Emitter:
     e.shared.inside += 1
+    e.shared.written += len(graph.operators)
     if e.shared.inside > _BODIES:
         raise NotExpressible(f"written out, subgraphs are run from more than {_BODIES} places")
+    if e.shared.written > _OPERATORS:
+        raise NotExpressible(f"written out, subgraphs are more than {_OPERATORS} operators")
     child = e.inside(graph)
     for index, actual in zip(graph.inputs, actuals, strict=True):
         _bind(child, index, actual)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.emit import Emitter
 from mlconv.convert.tflite_import.graph import NotExpressible
-from mlconv.convert.tflite_import.ops import hybrid, sixteen
+from mlconv.convert.tflite_import.ops import hybrid, sixteen, whole_conv
 from mlconv.convert.tflite_import.ops.rescale import Rounding, in_eights, rescaled, twice_away, twice_up
 from mlconv.convert.tflite_import.ops.weights import (
     Weights,
@@ -157,6 +157,9 @@ def convolved(e: Emitter, op: Operator, weights: Weights, plan: Plan) -> ir.Valu
         return sixteen.convolve(e, op, x, weights, plan.attributes, plan.bias_at, plan.repeats)
     else:
         assert_quantized(e, op.outputs[0])
+        whole = whole_conv.convolve(e, op, weights, plan)
+        if whole is not None:
+            return whole
         kernel, zero_points = eight_bit(e, weights, safe=plan.is_safe)
         if plan.own is not None:
             return _by_fixed_point(e, op, plan, initializer(e, weights, kernel), zero_points, weights.scales)

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import Codes
 from mlconv.convert.tflite_import.emit import Emitter
+from mlconv.convert.tflite_import.exact.fixed_point import Multiplier
 from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops.roots import l2_normalized
 from mlconv.convert.tflite_import.ops.tables import eight_bit
@@ -55,7 +56,19 @@ def _log_shares(e: Emitter, stored: ir.Value, given: Codes, made: Codes, axis: i
 def _softmax(e: Emitter, op: Operator, kind: str, beta: float) -> None:
     x, out = op.inputs[0], op.outputs[0]
     codes, channels_first = e.codes(x), e.layout(x)
+    if codes is not None and beta < 0:
+        raise NotExpressible("its beta is negative, and LiteRT's sums of codes overflow")
+    if eight_bit(e, x, out) is not None and kind == "Softmax" and (e.dims(x) or (0,))[-1] == 1:
+        one = e.const(np.uint8(255))  # onnxruntime's kernel makes 256 of it, which is 0
+        e.put(
+            out,
+            e.op("Clip", e.stored(x, channels_first=channels_first), one, one),
+            channels_first=channels_first,
+        )
+        return
     if is_wide(e, x, out) and kind == "Softmax" and codes is not None:
+        if Multiplier.of(codes.scale * beta * _WORDS_IN_TEN).shift > _LONGEST_SHIFT:
+            raise NotExpressible("LiteRT's differences of codes overflow at its scale")
         rank = e.rank(x)
         axis = 1 if channels_first and rank > 2 else rank - 1
         shares = wide_softmax(e, e.stored(x, channels_first=channels_first), codes.scale * beta, axis, rank)
@@ -69,6 +82,11 @@ def _softmax(e: Emitter, op: Operator, kind: str, beta: float) -> None:
         if beta != 1:
             real = e.op("Mul", real, e.const(np.float32(beta)))
     e.put_real(out, e.op(kind, real, axis=_channels(channels_first)), channels_first=channels_first)
+
+
+_WORDS_IN_TEN = 65535 / 10
+"""Steps of LiteRT's table of exponentials, which reaches to -10 (tflite/kernels/activations.cc, SoftmaxPrepare)."""
+_LONGEST_SHIFT = 15  # of differences of 16 bits, in 31
 
 
 def l2_normalization(e: Emitter, op: Operator) -> None:

@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import ACTIVATION_RANGES, Codes
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.exact.pair_kernels import (
     BuiltinProduct,
+    BuiltinSum,
     Kernel,
     XnnpackProduct,
     XnnpackSum,
@@ -26,6 +26,7 @@ from mlconv.convert.tflite_import.exact.pair_kernels import (
 )
 from mlconv.convert.tflite_import.exact.pairs import Pairs, float_bias, product_scale, sum_scales
 from mlconv.convert.tflite_import.exact.tables import by_xnnpack_table
+from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops import tables
 from mlconv.convert.tflite_import.ops.broadcast import Common, aligned, common, real, stored
 from mlconv.formats.tflite_graph import Operator
@@ -42,6 +43,10 @@ def sum_of(e: Emitter, op: Operator, sign: int) -> None:
     a, b, out = *op.inputs, op.outputs[0]
     first, second, made = codes_of(e, a, b, out)
     kernel = sum_kernel(first, second, made, sign)
+    if isinstance(kernel, BuiltinSum) and kernel.overflows:
+        elements = tables.elements_of(e.dims(a))
+        if not aligned(e, a, b) or elements is None or elements % _WRAPPED_AT_ONCE:
+            raise NotExpressible("LiteRT's sums overflow at its scales, some as others do not")
     if _folded(e, op, kernel):
         return
     pairs, layout = _pairs(e, op, kernel), common(e, a, b)
@@ -59,7 +64,10 @@ def sum_of(e: Emitter, op: Operator, sign: int) -> None:
         real(e, layout, index, ratio) for index, ratio in zip(op.inputs, kernel.ratios, strict=True)
     )
     value = e.op("Add", e.op("Add" if sign > 0 else "Sub", left, right), e.const(np.float32(bias)))
-    _put(e, op, layout, e.quantize(value, replace(made, scale=1.0)))
+    _put(e, op, kernel, layout, e.quantize(value, replace(made, scale=1.0)))
+
+
+_WRAPPED_AT_ONCE = 16
 
 
 def _fused_sum(e: Emitter, op: Operator, kernel: Kernel, pairs: Pairs, layout: Common, sign: int) -> bool:
@@ -83,7 +91,7 @@ def _fused_sum(e: Emitter, op: Operator, kernel: Kernel, pairs: Pairs, layout: C
     else:
         right = e.dequantize(_complement(e, layout, b), second, scales[1])
     value = e.op("Add", *((right, left) if swaps else (left, right)))
-    _put(e, op, layout, e.quantize(value, made))
+    _put(e, op, kernel, layout, e.quantize(value, made))
     return True
 
 
@@ -106,11 +114,11 @@ def product(e: Emitter, op: Operator) -> None:
         tables.put_table(e, a, out, np.clip(pairs.answers, *_clamp(made, op)).astype(np.uint8))
     elif scale is not None:
         value = e.op("Mul", real(e, layout, a, scale), real(e, layout, b))
-        _put(e, op, layout, e.quantize(value, made))
+        _put(e, op, kernel, layout, e.quantize(value, made))
     elif _unary(e, op) is None and isinstance(kernel, XnnpackProduct):
         whole = e.op("Mul", real(e, layout, a, 1.0), real(e, layout, b, 1.0))
         value = e.op("Mul", whole, e.const(np.float32(kernel.ratio)))
-        _put(e, op, layout, e.quantize(value, replace(made, scale=1.0)))
+        _put(e, op, kernel, layout, e.quantize(value, replace(made, scale=1.0)))
     else:
         looked_up(e, op, kernel)
 
@@ -132,7 +140,7 @@ def looked_up(e: Emitter, op: Operator, kernel: Kernel) -> None:
     layout = common(e, a, b)
     wide = [e.op("Cast", stored(e, layout, index), to=ir.DataType.INT32) for index in (a, b)]
     places = e.op("Add", e.op("Mul", wide[0], e.const(np.int32(256))), wide[1])
-    e.put(out, tables.looked_up(e, places, table), channels_first=layout.channels_first)
+    _put_clamped(e, op, kernel, layout, tables.looked_up(e, places, table))
 
 
 def _folded(e: Emitter, op: Operator, kernel: Kernel) -> bool:
@@ -183,8 +191,8 @@ def _complement(e: Emitter, layout: Common, index: int) -> ir.Value:
     value = stored(e, layout, index)
     if array is not None and value.const_value is not None:
         return e.const(255 - value.const_value.numpy(), e.name(index) + ":negated")
-    if e.target.opset >= 14:
-        return e.op("Sub", e.const(np.uint8(255)), value)
+    if e.target.opset >= 18:  # opset 14 has a Sub of uint8, and onnxruntime only since 1.21
+        return e.op("BitwiseNot", value)
     return e.op(
         "Cast",
         e.op("Sub", e.const(np.int32(255)), e.op("Cast", value, to=ir.DataType.INT32)),
@@ -198,8 +206,28 @@ def _clamp(made: Codes, op: Operator) -> tuple[int, int]:
     return made.clamp(op.activation)
 
 
-def _put(e: Emitter, op: Operator, layout: Common, value: ir.Value) -> None:
+def _put(e: Emitter, op: Operator, kernel: Kernel, layout: Common, value: ir.Value) -> None:
     codes = e.codes(op.outputs[0])
     assert codes is not None
     _clamp(codes, op)
-    e.put(op.outputs[0], e.clamped_codes(value, codes, op.activation), channels_first=layout.channels_first)
+    _put_clamped(e, op, kernel, layout, e.clamped_codes(value, codes, op.activation))
+
+
+def _put_clamped(e: Emitter, op: Operator, kernel: Kernel, layout: Common, value: ir.Value) -> None:
+    axes = _lost_axes(e, op, kernel)
+    if not axes:
+        e.put(op.outputs[0], value, channels_first=layout.channels_first)
+        return
+    plain = e.transpose(value, to_channels_first=False) if layout.channels_first else value
+    e.put(op.outputs[0], e.op("Squeeze", plain, e.ints(*range(axes))))
+
+
+def _lost_axes(e: Emitter, op: Operator, kernel: Kernel) -> int:
+    """How many of its first axes the result has not: with a fused activation, XNNPACK leaves those of a constant number out."""
+    if op.activation == "NONE" or not isinstance(kernel, (XnnpackSum, XnnpackProduct)):
+        return 0
+    for given, other in (op.inputs, op.inputs[::-1]):
+        array = e.constant(other)
+        if array is not None and array.size == 1:
+            return max(array.ndim - e.rank(given), 0)
+    return 0

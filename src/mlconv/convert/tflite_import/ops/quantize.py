@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import Codes
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.exact import tables
-from mlconv.convert.tflite_import.exact.fixed_point import Multiplier
-from mlconv.convert.tflite_import.ops.tables import eight_bit, elements_of, put_table
+from mlconv.convert.tflite_import.graph import NotExpressible
+from mlconv.convert.tflite_import.ops.tables import eight_bit, elements_of, looked_up, put_table
+from mlconv.convert.tflite_import.ops.whole import multiplier, whole
 from mlconv.formats.tflite_graph import Affine, Operator
 
 
@@ -27,17 +29,69 @@ def quantize(e: Emitter, op: Operator) -> None:
     channels_first = e.layout(x)
     codes = eight_bit(e, x, out)
     if codes is not None:
-        put_table(e, x, out, tables.requantized(*codes, elements_of(e.dims(x))))
+        _put_requantized(e, x, out, *codes)
     elif given is not None:
         value = _requantized(e, e.stored(x, channels_first=channels_first), given, made)
         e.put(out, value, channels_first=channels_first)
+    elif made.dtype == "float32" and (elements_of(e.dims(x)) or 0) % _WORDS_AT_ONCE:
+        e.put(
+            out,
+            _in_two(
+                e, x, e.real(x), _WORDS_AT_ONCE, partial(_quantized, e, made), partial(_last_words, e, made)
+            ),
+        )
+    else:
+        real = e.real(x, channels_first=channels_first)
+        e.put(out, _quantized(e, made, real), channels_first=channels_first)
+
+
+_WORDS_AT_ONCE = 8
+
+
+def _put_requantized(e: Emitter, x: int, out: int, given: Codes, made: Codes) -> None:
+    (most, last), elements, at_once = (
+        tables.requantized(given, made),
+        elements_of(e.dims(x)),
+        tables.REQUANTIZED_AT_ONCE,
+    )
+    if elements is None or elements % at_once == 0 or np.array_equal(most, last):
+        put_table(e, x, out, most)
+    elif elements < at_once:
+        put_table(e, x, out, last)
     else:
         e.put(
-            out, _quantized(e, e.real(x, channels_first=channels_first), made), channels_first=channels_first
+            out,
+            _in_two(
+                e, x, e.stored(x), at_once, *(partial(looked_up, e, table=table) for table in (most, last))
+            ),
         )
 
 
-def _quantized(e: Emitter, real: ir.Value, made: Codes) -> ir.Value:
+def _in_two(
+    e: Emitter, x: int, value: ir.Value, at_once: int, most: Callable[[ir.Value], ir.Value], last: Callable[[ir.Value], ir.Value]
+) -> ir.Value:  # fmt: skip
+    """``value`` of the tensor ``x``, of known sizes: ``most`` of all elements but the last ones, which fill no vector."""
+    dims, elements = (
+        [int(size) for size in e.dims(x) or () if isinstance(size, int)],
+        elements_of(e.dims(x)) or 0,
+    )
+    start = elements // at_once * at_once
+    if not start:
+        return last(value)
+    flat = value if len(dims) == 1 else e.op("Reshape", value, e.ints(-1))
+    parts = [e.op("Slice", flat, e.ints(a), e.ints(b)) for a, b in ((0, start), (start, elements))]
+    made = e.op("Concat", most(parts[0]), last(parts[1]), axis=0)
+    return made if len(dims) == 1 else e.reshape(made, dims)
+
+
+def _last_words(e: Emitter, made: Codes, real: ir.Value) -> ir.Value:
+    """Divided in float64, halves away from zero: tflite/kernels/internal/optimized/optimized_ops.h, AffineQuantize."""
+    steps = e.op("Div", e.op("Cast", real, to=ir.DataType.DOUBLE), e.const(np.float64(made.scale)))
+    size = e.op("Floor", e.op("Add", e.op("Abs", steps), e.const(np.float64(0.5))))
+    return _limited(e, e.op("Cast", e.op("Mul", e.op("Sign", steps), size), to=ir.DataType.FLOAT), made)
+
+
+def _quantized(e: Emitter, made: Codes, real: ir.Value) -> ir.Value:
     """LiteRT multiplies by the reciprocal in float32 (XNNPACK src/f32-qs8-vcvt), onnxruntime divides: so here."""
     if math.frexp(made.scale)[0] == 0.5:  # a power of two: dividing is multiplying
         return e.quantize(real, made)
@@ -50,25 +104,12 @@ def _quantized(e: Emitter, real: ir.Value, made: Codes) -> ir.Value:
 
 
 def _requantized(e: Emitter, codes: ir.Value, given: Codes, made: Codes) -> ir.Value:
-    """Where one side has 16 bits: LiteRT's two roundings, in float64, which holds its 47-bit products."""
-    rescale = Multiplier.of(given.scale / made.scale)
-    left, right = max(rescale.shift, 0), max(-rescale.shift, 0)
-
-    def double(number: float) -> ir.Value:
-        return e.const(np.float64(number))
-
-    wide = e.op("Cast", codes, to=ir.DataType.DOUBLE)
+    """Where one side has 16 bits: LiteRT's two roundings."""
+    steps = whole(e, codes)
     if given.zero_point:
-        wide = e.op("Sub", wide, double(given.zero_point))
-    product = e.op("Mul", wide, double(math.ldexp(rescale.mantissa, left - 31)))
-    rounded = e.op("Floor", e.op("Add", product, double(0.5)))
-    if right:
-        size = e.op(
-            "Floor",
-            e.op("Add", e.op("Mul", e.op("Abs", rounded), double(math.ldexp(1, -right))), double(0.5)),
-        )
-        rounded = e.op("Mul", e.op("Sign", rounded), size)
-    limited = _limited(e, e.op("Cast", rounded, to=ir.DataType.FLOAT), made)
+        steps = steps - given.zero_point
+    rounded = steps.rescaled([multiplier(given.scale / made.scale)], 2**16)
+    limited = _limited(e, e.op("Cast", rounded.value, to=ir.DataType.FLOAT), made)
     return limited if made.dtype == "float32" else e.op("Cast", limited, to=ir.DataType.UINT8)
 
 

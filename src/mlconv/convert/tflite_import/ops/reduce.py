@@ -8,7 +8,13 @@ import onnx_ir as ir
 from mlconv.convert.tflite_import.emit import Emitter
 from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops.axes import Axes, is_picture
-from mlconv.convert.tflite_import.ops.sums import count_of, of_bytes, of_words
+from mlconv.convert.tflite_import.ops.sums import (
+    count_of,
+    of_bytes,
+    of_integers,
+    of_words,
+    product_of_integers,
+)
 from mlconv.formats.tflite_graph import Operator
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
@@ -25,7 +31,12 @@ def sum_(e: Emitter, op: Operator) -> None:
 def reduce_prod(e: Emitter, op: Operator) -> None:
     if e.codes(op.inputs[0]) is not None:
         raise NotExpressible("it multiplies quantized numbers, rounding after each")
-    _reduce_stored(e, op, "ReduceProd")
+    axes = _axes(e, op)
+    value = e.stored(op.inputs[0], channels_first=axes.channels_first)
+    if value.dtype not in _INTEGERS:
+        _reduce_stored(e, op, "ReduceProd")
+        return
+    e.put(op.outputs[0], product_of_integers(e, value, axes), channels_first=axes.result_channels_first)
 
 
 def reduce_max(e: Emitter, op: Operator) -> None:
@@ -83,12 +94,12 @@ def _mean_or_sum(e: Emitter, op: Operator, kind: str) -> None:
 
 def _of_numbers(e: Emitter, x: int, axes: Axes, kind: str) -> ir.Value:
     value = e.stored(x, channels_first=axes.channels_first)
-    if value.dtype in _INTEGERS and kind == "ReduceMean":  # divided towards zero, by LiteRT and in ONNX
-        total = axes.reduced(e, "ReduceSum", value)
-        dtype = np.int32 if value.dtype == ir.DataType.INT32 else np.int64
-        return e.op("Div", total, e.const(dtype(count_of(e, x, axes))))
-    if value.dtype not in _INTEGERS:
-        value = e.real(x, channels_first=axes.channels_first)
+    if value.dtype in _INTEGERS:
+        total = of_integers(e, value, axes)
+        if kind == "ReduceMean":  # divided towards zero, by LiteRT and in ONNX
+            total = e.op("Div", total, e.const(np.int64(count_of(e, x, axes))))
+        return total if value.dtype == ir.DataType.INT64 else e.op("Cast", total, to=ir.DataType.INT32)
+    value = e.real(x, channels_first=axes.channels_first)
     if kind == "ReduceMean" and is_picture(e, x, axes):
         return axes.pooled(e, value)
     return axes.reduced(e, kind, value)

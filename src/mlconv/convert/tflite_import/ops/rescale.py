@@ -6,7 +6,6 @@ the others multiply by a fixed-point number.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -16,6 +15,7 @@ import onnx_ir as ir
 from mlconv.convert.tflite_import.emit import Emitter
 from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops.weights import along
+from mlconv.convert.tflite_import.ops.whole import Whole, multiplier
 from mlconv.formats.tflite_graph import Operator
 
 Rounding: TypeAlias = "Callable[[Emitter, ir.Value, np.ndarray, np.ndarray], ir.Value]"
@@ -26,24 +26,22 @@ ratio ``multiplier / 2**31 * 2**exponent``. Which kernel has which was tried on 
 def fifteen_bits(e: Emitter, sums: ir.Value, multipliers: np.ndarray, exponents: np.ndarray) -> ir.Value:
     """MultiplyByQuantizedMultiplier of int64 in tensorflow/lite/kernels/internal/common.h: halves up."""
     upper = np.where(multipliers < _ROUNDS_OVER, (multipliers + (1 << 15)) >> 16, 0x7FFF)
-    return _nearest(e, sums, upper * 2.0 ** (exponents - 15))
+    return Whole(e, sums).times(upper << 16, exponents, _GREATEST).value
 
 
 def once(e: Emitter, sums: ir.Value, multipliers: np.ndarray, exponents: np.ndarray) -> ir.Value:
     """All 31 bits, halves up."""
-    return _nearest(e, sums, multipliers * 2.0 ** (exponents - 31))
+    return Whole(e, sums).times(multipliers, exponents, _GREATEST).value
 
 
 def twice_up(e: Emitter, sums: ir.Value, multipliers: np.ndarray, exponents: np.ndarray) -> ir.Value:
     """Rounded before the shift to the right and after it, halves up (ruy)."""
-    high = _nearest(e, sums, multipliers * 2.0 ** (np.maximum(exponents, 0) - 31))
-    return _nearest(e, high, 2.0 ** np.minimum(exponents, 0))
+    return Whole(e, sums).rounded_twice(multipliers, exponents, _GREATEST, upwards=True).value
 
 
 def twice_away(e: Emitter, sums: ir.Value, multipliers: np.ndarray, exponents: np.ndarray) -> ir.Value:
     """The same, with halves away from zero after it (gemmlowp's RoundingDivideByPOT)."""
-    high = _nearest(e, sums, multipliers * 2.0 ** (np.maximum(exponents, 0) - 31))
-    return e.op("Mul", e.op("Sign", high), _nearest(e, e.op("Abs", high), 2.0 ** np.minimum(exponents, 0)))
+    return Whole(e, sums).rounded_twice(multipliers, exponents, _GREATEST, upwards=False).value
 
 
 def in_eights(outputs: int, repeats: int = 1) -> Rounding:
@@ -67,11 +65,8 @@ def in_eights(outputs: int, repeats: int = 1) -> Rounding:
 
 
 _LANES = 8
-
-
-def _nearest(e: Emitter, value: ir.Value, factors: np.ndarray) -> ir.Value:
-    scaled = value if (factors == 1).all() else e.op("Mul", value, e.const(factors))
-    return e.op("Floor", e.op("Add", scaled, e.const(np.float64(0.5))))
+_GREATEST = 2.0**37
+"""What no sum exceeds: 65,536 products of 16 bits by 8 are less."""
 
 
 _ROUNDS_OVER = 0x7FFF0000
@@ -100,11 +95,9 @@ def rescaled(
     if out is None:
         raise NotExpressible("its input is quantized, and its output is not")
     # by float64: GetQuantizedConvolutionMultipler in tensorflow/lite/kernels/kernel_util.cc
-    pairs = [_fixed_point(input_scale * float(scale) / out.scale) for scale in scales]
-    multipliers = along(np.array([whole for whole, _ in pairs], np.int64), axis, rank)
-    steps = rounding(
-        e, sums, multipliers, along(np.array([exponent for _, exponent in pairs], np.int64), axis, rank)
-    )
+    pairs = [multiplier(input_scale * float(scale) / out.scale) for scale in scales]
+    multipliers, exponents = (along(np.array(told), axis, rank) for told in zip(*pairs, strict=True))
+    steps = rounding(e, sums, multipliers, exponents)
     if out.zero_point:
         steps = e.op("Add", steps, e.const(np.float64(out.zero_point)))
     low, high = out.clamp(activation)
@@ -113,15 +106,3 @@ def rescaled(
 
 
 _WITH_ACTIVATION = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
-
-
-def _fixed_point(ratio: float) -> tuple[int, int]:
-    """``multiplier`` and ``exponent`` of a ratio (QuantizeMultiplier in tensorflow/lite/kernels/internal/quantization_util.cc)."""
-    mantissa, exponent = math.frexp(ratio)
-    whole = math.floor(mantissa * 2**31 + 0.5)
-    if whole == 2**31:
-        whole, exponent = whole // 2, exponent + 1
-    return (whole, exponent) if exponent >= _LEAST_EXPONENT else (0, 0)
-
-
-_LEAST_EXPONENT = -31

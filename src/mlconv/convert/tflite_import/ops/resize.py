@@ -11,7 +11,7 @@ import onnx_ir as ir
 from mlconv.convert.tflite_import.emit import Emitter
 from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops.interpolation import Interpolation
-from mlconv.convert.tflite_import.ops.sampling import Centers, Taps, nearest, onnxruntimes, taps, words_matrix
+from mlconv.convert.tflite_import.ops.sampling import Centers, Taps, nearest, onnxruntimes, taps, word_taps
 from mlconv.formats.tflite_graph import Operator
 
 
@@ -249,14 +249,15 @@ def _resize_words(e: Emitter, op: Operator, sizes: list[int], wanted: list[int],
     tensorflow/lite/kernels/internal/reference/resize_bilinear.h, ResizeBilinearInteger.
     """
     x, out = op.inputs[0], op.outputs[0]
-    rows, columns = (words_matrix(size, result, centers) for size, result in zip(sizes, wanted, strict=True))
-    real = e.op("Cast", e.stored(x, channels_first=True), to=ir.DataType.DOUBLE)
-    made = e.op("MatMul", e.const(rows), e.op("MatMul", real, e.const(columns.T)))
+    rows, columns = (word_taps(size, result, centers) for size, result in zip(sizes, wanted, strict=True))
+    way = Interpolation(rows, columns, _channels(e, x), np.float64)
+    real = e.op("Cast", e.stored(x, channels_first=way.channels_first), to=ir.DataType.DOUBLE)
+    made = way.twice(e, way.once(e, real))
     magnitude = e.op("Floor", e.op("Add", e.op("Abs", made), e.const(np.float64(0.5))))
     e.put(
         out,
         e.op("Cast", e.op("Mul", e.op("Sign", made), magnitude), to=ir.DataType.FLOAT),
-        channels_first=True,
+        channels_first=way.channels_first,
     )
 
 

@@ -86,8 +86,8 @@ def nearest(size: int, result: int, centers: Centers) -> np.ndarray:
     return np.asarray(np.minimum(found.astype(np.int64), size - 1))
 
 
-def words_matrix(size: int, result: int, centers: Centers) -> np.ndarray:
-    """(result, source): what each source element counts in LiteRT's int16 kernel, in steps of 2**-10.
+def word_taps(size: int, result: int, centers: Centers) -> Taps:
+    """As LiteRT's int16 kernel has them, in steps of 2**-10.
 
     tensorflow/lite/kernels/internal/reference/resize_bilinear.h, ComputeInterpolationValuesInteger.
     """
@@ -98,11 +98,6 @@ def words_matrix(size: int, result: int, centers: Centers) -> np.ndarray:
     at = np.arange(result) * scale
     if centers.half_pixel:
         at = at + scale // 2 - 512
-    low = np.maximum(at // 1024, 0)
-    high = np.minimum((at + 1023) // 1024, size - 1)
-    made = np.zeros((result, size))
-    rows = np.arange(result)
-    low = np.minimum(low, size - 1)  # LiteRT reads behind the picture where its rounded scale leads there
-    np.add.at(made, (rows, low), 1 - np.abs(at - 1024 * low) / 1024)
-    np.add.at(made, (rows, high), np.abs(at - 1024 * low) / 1024)
-    return made
+    # LiteRT reads behind the picture where its rounded scale leads there
+    at = np.clip(at, 0, 1024 * (size - 1))
+    return Taps(size, at // 1024, (at % 1024 / 1024).astype(np.float32))

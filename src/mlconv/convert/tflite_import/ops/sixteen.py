@@ -28,15 +28,11 @@ def convolve(
     repeats: int = 1,
 ) -> ir.Value:
     """What the output of a convolution of int16 by int8 holds, channels first."""
-    codes, zero_points = eight_bit(e, weights)
+    kernel, zeros = _unsigned(e, weights)
     numbers = _centred(e, x, channels_first=True)
     high = e.op("Floor", e.op("Mul", numbers, e.const(np.float32(1 / 256))))
     low = e.op("Sub", numbers, e.op("Mul", high, e.const(np.float32(256))))
     halves = [(e.op("Add", high, e.const(np.float32(128))), 128), (low, 0)]
-    kernel, zeros = (
-        initializer(e, weights, codes),
-        e.const(zero_points[0] if not np.ptp(zero_points) else zero_points),
-    )
     parts = [e.op("Cast", e.op("ConvInteger", e.op("Cast", half, to=ir.DataType.UINT8), kernel, e.const(np.uint8(zero)), zeros, **attributes),
                  to=ir.DataType.DOUBLE) for half, zero in halves]  # fmt: skip
     whole = e.op("Add", e.op("Mul", parts[0], e.const(np.float64(256))), parts[1])
@@ -50,6 +46,18 @@ def convolve(
             raise NotExpressible("its bias is int32, and it does not say so: LiteRT reads it as int64")
     assert weights.scales is not None
     return rescaled(e, op, sums, _scale(e, x), weights.scales, rounding, 1, rank)
+
+
+def _unsigned(e: Emitter, weights: Weights) -> tuple[ir.Value, ir.Value]:
+    """Codes and zero points as uint8: onnxruntime's ConvInteger takes int8 weights only since 1.21."""
+    codes, zero_points = eight_bit(e, weights, safe=True)
+    if weights.is_narrow:  # from 0 on
+        kernel = e.op("Cast", initializer(e, weights, codes), to=ir.DataType.UINT8)
+    else:
+        codes, zero_points = codes.astype(np.int16) + 128, zero_points.astype(np.int16) + 128
+        kernel = initializer(e, weights, codes.astype(np.uint8))
+    zeros = zero_points.astype(np.uint8)
+    return kernel, e.const(zeros[0] if not np.ptp(zeros) else zeros)
 
 
 _INT32 = 2  # TensorType of the schema

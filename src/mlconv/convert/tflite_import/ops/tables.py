@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import Codes
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import Dims
 from mlconv.convert.tflite_import.exact.codes import Clamp, Sigmoid, Slopes, form_of
+from mlconv.convert.tflite_import.graph import Dims
 
 
 def eight_bit(e: Emitter, x: int, out: int) -> tuple[Codes, Codes] | None:

@@ -146,8 +146,7 @@ def _by_phases(
     }  # fmt: skip
     phases = int(np.prod(strides))
     kernel = weights.rearranged(_phase_weights(weights, taps, strides), phases)
-    # XNNPACK wants the output's size beforehand
-    own = own_rounding(e, op, weights, 1, _BIAS) if e.constant(op.inputs[0]) is not None else twice_up
+    own = own_rounding(e, op, weights, 1, _BIAS) if _is_delegated(e, op, reaches) else twice_up
     if own is not None and e.tensor(op.inputs[1]).dtype != "uint8":
         own = in_eights(weights.outputs, phases)
     made = convolved(e, op, kernel, Plan(x, attributes, partial(conv, e, attributes), own, _BIAS, phases))
@@ -159,6 +158,16 @@ def _by_phases(
     if len(set(strides)) > 1 or len(strides) != _PLANE:
         raise NotExpressible("its strides differ, and its input's size is known only while the model runs")
     return _cut(e, op, e.op("DepthToSpace", made, blocksize=strides[0], mode="DCR"), reaches, 2), True
+
+
+def _is_delegated(e: Emitter, op: Operator, reaches: Sequence[Reach]) -> bool:
+    """Whether XNNPACK runs it: it wants the output's size beforehand, and no negative padding.
+
+    Padding of SAME is what the kernel is larger than the stride (tried on LiteRT 2.3, with every output size).
+    """
+    if e.constant(op.inputs[0]) is None:
+        return False
+    return op.padding != "SAME" or all(reach.kernel >= reach.stride for reach in reaches)
 
 
 _PLANE = 2  # spatial axes

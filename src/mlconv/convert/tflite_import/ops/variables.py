@@ -6,6 +6,7 @@ model's own. onnxruntime lists such an input among the overridable initializers:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -97,6 +98,8 @@ def assign_variable(e: Emitter, op: Operator) -> None:
         if dims is None or not all(isinstance(dim, int) for dim in dims):
             raise NotExpressible("nothing tells the size of the variable")
         sizes = [dim for dim in dims if isinstance(dim, int)]
+        if math.prod(sizes) > _STATE_ELEMENTS:
+            raise NotExpressible(f"its variable has the sizes {sizes}")
         e.shared.initial[key] = np.zeros(sizes, e.tensor(op.inputs[1]).dtype)
     _resource(e, key).output = value
 
@@ -152,11 +155,34 @@ def _assert_plain(e: Emitter, index: int) -> None:
 def _fresh(e: Emitter, index: int, batch: ir.Value | int) -> State:
     if e.parent is not None:
         raise NotExpressible("its state lives inside of a loop or a branch")
-    initial = fresh(e.tensor(index))
+    tensor = e.tensor(index)
+    _assert_meant(e, tensor, batch)
+    initial = fresh(tensor)
     if isinstance(batch, int):
         initial = np.broadcast_to(initial[:1], (batch, *initial.shape[1:]))
     dims = initial.shape if isinstance(batch, int) else (None, *initial.shape[1:])
     return _declared(e.name(index), initial, dims)
+
+
+_STATE_ELEMENTS = 1 << 24
+"""States become constants of the artifact; the greatest that was met in a public model has 20 elements."""
+
+
+def _assert_meant(e: Emitter, tensor: Tensor, batch: ir.Value | int) -> None:
+    """Before anything is filled: a state of one sequence has no more elements than the operator's weights.
+
+    Raises:
+        NotExpressible: It has, or with the batch it is more than an artifact should hold.
+    """
+    row = math.prod(tensor.shape[1:])
+    operands = e.current.inputs if e.current is not None else ()
+    found = [e.dims(index) for index in operands if index >= 0 and not e.tensor(index).is_variable]
+    known = [[dim for dim in dims if isinstance(dim, int)] for dims in found if dims is not None]
+    most = max(map(math.prod, known), default=0)
+    if row > most or max(tensor.elements, row * (batch if isinstance(batch, int) else 1)) > _STATE_ELEMENTS:
+        raise NotExpressible(
+            f"its state has the sizes {list(tensor.shape)}, and its greatest operand {most} elements"
+        )
 
 
 def _declared(name: str, initial: np.ndarray, dims: Sequence[int | None]) -> State:

@@ -1,12 +1,11 @@
 """TFLite's fixed-point arithmetic of recurrent kernels, as ONNX nodes on whole numbers in float64.
 
 float64 holds every product of two 16-bit numbers, and sums of them, so the roundings below are exact; where a product of
-32 bits by 32 would not fit in its 53, that one step is done in int64.
+32 bits by 32 would not fit in its 53, it is taken in two parts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,11 +14,15 @@ import numpy as np
 import onnx_ir as ir
 
 from mlconv.convert.tflite_import.emit import Emitter
+from mlconv.convert.tflite_import.exact.fixed_point import Multiplier
 
 INT8, INT16 = (-128, 127), (-32768, 32767)
 
 _AWAY = 1 + 2.0**-40
 """Moves a tie away from zero and nothing else past one: the numbers rounded are multiples of 2**-31 below 2**31."""
+_EXACT = 2**21
+"""Products of 31 bits and a half fit in 53 bits below it."""
+_PARTED_BELOW = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Whole:
         return (product + 0.5).floor()
 
     def rescaled(
-        self, multipliers: Sequence[tuple[int, int]], greatest: int, *, upwards: bool = False
+        self, multipliers: Sequence[tuple[int, int]], greatest: float, *, upwards: bool = False
     ) -> Whole:
         """MultiplyByQuantizedMultiplier with double rounding (tensorflow/lite/kernels/internal/common.cc).
 
@@ -72,15 +75,34 @@ class Whole:
             greatest: What no magnitude here exceeds.
             upwards: Whether the second rounding takes halves towards plus infinity, as ruy's kernels for x86 do.
         """
-        told = multipliers[:1] if len(set(multipliers)) == 1 else multipliers
-        mantissa = np.array([m for m, _ in told], np.float64)
-        left = np.array([max(shift, 0) for _, shift in told])
-        right = np.array([max(-shift, 0) for _, shift in told])
-        if greatest * 2.0 ** float(np.max(left)) < 2**22:
-            high = (self * (mantissa * 2.0**left * 2.0**-31) + 0.5).floor()
-        else:
-            high = self._divided((mantissa * 2.0**left).astype(np.int64), 31)
+        one = len(set(multipliers)) == 1  # which leaves a scalar one
+        mantissas, exponents = (
+            np.array(numbers[0] if one else numbers) for numbers in zip(*multipliers, strict=True)
+        )
+        return self.rounded_twice(mantissas, exponents, greatest, upwards=upwards)
+
+    def rounded_twice(
+        self, mantissas: np.ndarray, exponents: np.ndarray, greatest: float, *, upwards: bool
+    ) -> Whole:
+        """``rescaled`` by arrays that broadcast: rounded before the shift to the right, and after it."""
+        high, right = self.times(mantissas, np.maximum(exponents, 0), greatest), np.maximum(-exponents, 0)
         return high if not np.any(right) else (high * ((1 if upwards else _AWAY) / 2.0**right) + 0.5).floor()
+
+    def times(self, mantissas: np.ndarray, exponents: np.ndarray, greatest: float) -> Whole:
+        """``self * mantissa / 2**31 * 2**exponent``, rounded once, halves towards plus infinity; arrays that broadcast.
+
+        A product of 53 bits and more is taken in two parts, of which the lower one's fraction decides nothing: half of the
+        divisor is a multiple of its unit. With exponents from 15 on, where sums of 5 saturate 16 bits, it would, and is not.
+
+        Args:
+            greatest: What no magnitude here exceeds: at most 2**37.
+        """
+        mantissas, factors = np.asarray(mantissas, np.int64), 2.0 ** (np.asarray(exponents) - 31)
+        low = np.where(np.asarray(exponents) < _PARTED_BELOW, mantissas & 0xFFFF, 0)
+        if greatest < _EXACT or not low.any():
+            return (self * (mantissas * factors) + 0.5).floor()
+        parts = self * ((mantissas - low) * 2.0**-16) + (self * (low * 2.0**-16)).floor()
+        return (parts * (factors * 2.0**16) + 0.5).floor()
 
     def where(self, condition: ir.Value, otherwise: Whole) -> Whole:
         return Whole(self.e, self.e.op("Where", condition, self.value, otherwise.value))
@@ -90,15 +112,6 @@ class Whole:
 
     def is_negative(self) -> ir.Value:
         return self.e.op("Less", self.value, self._const(0))
-
-    def _divided(self, factor: np.ndarray, shift: int) -> Whole:
-        """Times ``factor`` by ``2**shift`` in int64, halves towards plus infinity."""
-        # ONNX divides integers towards zero; a multiple of the divisor makes the dividend positive, and that floors.
-        e, lift = self.e, 2 ** (62 - shift)
-        product = e.op("Mul", e.op("Cast", self.value, to=ir.DataType.INT64), e.const(factor))
-        lifted = e.op("Add", product, e.const(np.int64(2 ** (shift - 1) + 2**62)))
-        quotient = e.op("Div", lifted, e.const(np.int64(2**shift)))
-        return Whole(e, e.op("Cast", quotient, to=ir.DataType.DOUBLE)) - float(lift)
 
     def _with(self, kind: str, other: Operand) -> Whole:
         operand = other.value if isinstance(other, Whole) else self._const(other)
@@ -119,11 +132,6 @@ def whole(e: Emitter, value: ir.Value) -> Whole:
 
 
 def multiplier(real: float) -> tuple[int, int]:
-    """Mantissa of 31 bits and exponent: QuantizeMultiplier (tensorflow/lite/kernels/internal/quantization_util.cc)."""
-    if real == 0:
-        return 0, 0
-    fraction, exponent = math.frexp(real)
-    mantissa = math.floor(fraction * 2**31 + 0.5)
-    if mantissa == 2**31:
-        mantissa, exponent = mantissa // 2, exponent + 1
-    return (0, 0) if exponent < -31 else (mantissa, exponent)
+    """Mantissa of 31 bits and exponent: ``Multiplier.of``."""
+    found = Multiplier.of(real)
+    return found.mantissa, found.shift

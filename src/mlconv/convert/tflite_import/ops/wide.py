@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from mlconv.convert.tflite_import.codes import Codes
 from mlconv.convert.tflite_import.emit import Emitter
-from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.exact.fixed_point import Multiplier, round_half_away
 from mlconv.convert.tflite_import.exact.tables import Function
+from mlconv.convert.tflite_import.graph import NotExpressible
 from mlconv.convert.tflite_import.ops.gate_tables import logistic_and_tanh
 from mlconv.convert.tflite_import.ops.roots import logarithm, power
 from mlconv.convert.tflite_import.ops.tables import looked_up
@@ -114,7 +114,8 @@ def coarse_table(
     least, greatest = (scale * kind(code - zero_point) for code in INT16)
     bottom, top = (output_scale * kind(code) for code in INT16)
     step = (greatest - least) / kind(512)
-    inverse = kind(65536) / (top - bottom)
+    with np.errstate(over="ignore"):
+        inverse = kind(65536) / (top - bottom)
     at = least + np.arange(513).astype(scale.dtype) * step
     with np.errstate(over="ignore", invalid="ignore"):
         samples, middles = function(at) * inverse, function(at[:-1] + step / kind(2)) * inverse
@@ -133,13 +134,16 @@ def _rounded(numbers: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(x: Whole, table: np.ndarray) -> Whole:
-    """LUTLookup."""
+    """LUTLookup, of which the slope and the result wrap around in 16 bits: EXP's table leaps where float32 has no more numbers."""
     interval = (x * (1 / 128)).floor()
     place = (interval + 256).value
     base, slope = (
         Whole(x.e, looked_up(x.e, place, part.astype(np.float64))) for part in (table[:-1], np.diff(table))
     )
-    return base + ((slope * (x - interval * 128) + 64) * (1 / 128)).floor()
+    answer = base + ((slope * (x - interval * 128) + 64) * (1 / 128)).floor()
+    if np.array_equal(table[:-1].astype(np.int64) + np.diff(table), table[1:]):  # no slope wraps
+        return answer
+    return (answer + (2**15 + 2**16)) % 2**16 - 2**15
 
 
 def logistic(x: Whole, given: Codes, made: Codes) -> Whole:
