@@ -261,3 +261,14 @@ def test_scales_of_wide_integers_are_not_codes(tmp_path: Path) -> None:
     puts = [Put((3,), "INT32", 0.5), Put((3,), "INT32", 0.25)]
     path = one_operator(tmp_path / "m.tflite", "MUL", puts, [Put((3,), "INT32", 0.1)], "MulOptions")
     assert lsb(by_litert(path, a, b), by_onnxruntime(imported(path), a, b)) == 0
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 3, 5, 12])
+
+def test_powers_of_whole_numbers_wrap_as_litert_s_do(exponent: int, tmp_path: Path) -> None:
+    x = np.array([3, 70, -77, 100, 1000, 0, -1], np.int32)
+    path = one_operator(
+        tmp_path / "m.tflite", "POW", [Put(x.shape, "INT32"), Put((), "INT32", value=np.array(exponent, np.int32))],
+        [Put(x.shape, "INT32")], "PowOptions",
+    )  # fmt: skip
+    np.testing.assert_array_equal(by_onnxruntime(imported(path), x)[0], by_litert(path, x)[0])

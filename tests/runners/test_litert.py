@@ -165,3 +165,18 @@ def test_the_process_of_the_built_in_kernels_ends_with_the_runner(models: Path) 
 @pytest.mark.parametrize("suffix", ["", "_quant"])
 def test_the_kernels_that_answer_are_told(models: Path, suffix: str) -> None:
     assert _open(models / f"{TINY}{suffix}.tflite").kernels == "XNNPACK"
+
+
+def test_an_output_without_elements_is_an_answer(tmp_path: Path) -> None:
+    from tests.convert.tflite_models import Put, one_operator
+
+    path = one_operator(
+        tmp_path / "m.tflite",
+        "WHERE",
+        [Put((2, 4), "BOOL")],
+        [Put((1, 2), "INT64", more={"signature": [-1, 2]})],
+        "WhereOptions",
+    )
+    (spec,) = _open(path).inputs
+    (answer,) = _open(path).run({spec.name: np.zeros((2, 4), bool)}).values()
+    assert (answer.shape, answer.dtype) == ((0, 2), np.int64)

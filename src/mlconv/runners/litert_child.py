@@ -50,7 +50,18 @@ class Call:
         for (index, _), array in zip(self.inputs, arrays, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()
-        return [np.array(interpreter.get_tensor(index)) for index, _ in self.outputs]
+        return [_given(interpreter, index) for index, _ in self.outputs]
+
+
+def _given(interpreter: Any, index: int) -> np.ndarray:
+    """An output; the binding refuses to hand out one without elements, whose sizes it tells."""
+    try:
+        return np.array(interpreter.get_tensor(index))
+    except ValueError:
+        detail = next(detail for detail in interpreter.get_output_details() if detail["index"] == index)
+        if 0 not in detail["shape"]:
+            raise
+        return np.empty(detail["shape"], detail["dtype"])
 
 
 def _shape(interpreter: Any, index: int) -> tuple[int, ...]:

@@ -20,7 +20,12 @@ OPERATORS = (
     TfliteOperator("SQUARED_DIFFERENCE", "arithmetic:squared_difference", exact="8-bit", versions=2),
     TfliteOperator("MAXIMUM", "arithmetic:maximum", exact="8-bit", versions=4),
     TfliteOperator("MINIMUM", "arithmetic:minimum", exact="8-bit", versions=4),
-    TfliteOperator("POW", "arithmetic:power", exact="floats"),
+    TfliteOperator(
+        "POW",
+        "arithmetic:power",
+        exact="floats",
+        limits="whole numbers that overflow, where the exponent is computed or beyond 64",
+    ),
     TfliteOperator("FLOOR_DIV", "arithmetic:floor_div", exact="floats", versions=3),
     TfliteOperator("FLOOR_MOD", "arithmetic:floor_mod", exact="floats", versions=2),
     TfliteOperator("ADD_N", "arithmetic:add_n", exact="floats"),

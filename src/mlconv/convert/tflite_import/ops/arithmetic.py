@@ -89,7 +89,28 @@ def minimum(e: Emitter, op: Operator) -> None:
 def power(e: Emitter, op: Operator) -> None:
     layout = _without_codes(e, op)
     base, exponent = (numbers(e, layout, index) for index in op.inputs)
+    if not e.tensor(op.inputs[0]).dtype.startswith("float"):
+        constant = e.constant(op.inputs[1])
+        if constant is not None and constant.size == 1 and 0 < constant.item() <= _SMALL_POWER:
+            put_numbers(e, layout, op.outputs[0], _multiplied(e, base, int(constant.item())))
+            return
     put_numbers(e, layout, op.outputs[0], e.op("Pow", base, exponent))
+
+
+_SMALL_POWER = 64  # beyond it, all but -1, 0 and 1 have left 64 bits
+
+
+def _multiplied(e: Emitter, base: ir.Value, exponent: int) -> ir.Value:
+    """A power by products, which wrap as LiteRT's do; onnxruntime's Pow goes through float64 and saturates."""
+    power: ir.Value | None = None
+    while exponent:
+        if exponent & 1:
+            power = base if power is None else e.op("Mul", power, base)
+        exponent >>= 1
+        if exponent:
+            base = e.op("Mul", base, base)
+    assert power is not None
+    return power
 
 
 def floor_div(e: Emitter, op: Operator) -> None:
