@@ -169,19 +169,6 @@ class Emitter(Writer):
                 self._real[key] = stored
         return self._real[key]
 
-    def stored_as(self, index: int, like: int, *, channels_first: bool = False) -> ir.Value:
-        """The tensor in the codes of another one (the same value where both have the same)."""
-        own, wanted = self.codes(index), self.codes(like)
-        if own == wanted or (own is not None and wanted is not None and (own.scale, own.zero_point, own.dtype) == (wanted.scale, wanted.zero_point, wanted.dtype)):
-            return self.stored(index, channels_first=channels_first)
-        real = self.real(index, channels_first=channels_first)
-        if wanted is None:
-            return real
-        if own is not None and own.dtype == wanted.dtype == "uint8":
-            # Without an operator between, onnxruntime makes one pair of two (double_qdq_pairs_remover) and loses a rounding.
-            real = self.op("LeakyRelu", real, alpha=1.0)
-        return self.quantize(real, wanted)
-
     def put(self, index: int, value: ir.Value, *, channels_first: bool = False) -> None:
         """``value`` is what the tensor holds, in that layout: codes of a quantized one."""
         channels_first = channels_first and (value.shape is None or len(value.shape) > 2)

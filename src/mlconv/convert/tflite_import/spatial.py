@@ -25,7 +25,7 @@ def dilations_of(operator: Operator) -> tuple[int, int]:
     return operator.integer("dilation_h_factor", 1) or 1, operator.integer("dilation_w_factor", 1) or 1
 
 
-def padding(emitter: Emitter, operator: Operator, sizes: Dims, kernel: Sequence[int], strides: Sequence[int],
+def padding(operator: Operator, sizes: Dims, kernel: Sequence[int], strides: Sequence[int],
             dilations: Sequence[int] = (1, 1)) -> dict[str, Any]:  # fmt: skip
     """The attributes that express VALID or SAME padding: explicit ``pads`` where the sizes tell them, else ``auto_pad``.
 
@@ -35,7 +35,6 @@ def padding(emitter: Emitter, operator: Operator, sizes: Dims, kernel: Sequence[
     Raises:
         NotExpressible: It is neither.
     """
-    del emitter
     if operator.padding == "VALID":
         return {"pads": [0] * (2 * len(kernel))}
     if operator.padding != "SAME":

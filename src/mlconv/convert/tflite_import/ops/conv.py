@@ -75,7 +75,7 @@ def _convolution(
     groups, kernel = channels // shape[1], list(shape[2:])
     sizes = (e.dims(op.inputs[0]) or (None,) * (len(kernel) + 2))[1:-1]
     attributes = dict(kernel_shape=kernel, strides=list(strides), dilations=list(dilations), group=groups,
-                      **padding(e, op, sizes, kernel, strides, dilations))  # fmt: skip
+                      **padding(op, sizes, kernel, strides, dilations))  # fmt: skip
     plan = Plan(
         op.inputs[0], attributes, partial(conv, e, attributes), own=own_rounding(e, op, weights, groups)
     )

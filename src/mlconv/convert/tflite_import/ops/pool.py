@@ -80,7 +80,7 @@ def _window(e: Emitter, op: Operator) -> dict[str, Any]:
         raise NotExpressible(
             f"its window is {kernel[0]} by {kernel[1]}, its steps {strides[0]} and {strides[1]}"
         )
-    return {"kernel_shape": list(kernel), "strides": list(strides), **padding(e, op, sizes, kernel, strides)}
+    return {"kernel_shape": list(kernel), "strides": list(strides), **padding(op, sizes, kernel, strides)}
 
 
 def _average(e: Emitter, op: Operator, value: ir.Value) -> ir.Value:
